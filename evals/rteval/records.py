@@ -1,0 +1,268 @@
+"""What a run leaves behind, as plain data: the live half writes it, the judging half reads it.
+
+Anchors are nanoseconds of one monotonic clock of one process (``time.perf_counter_ns``). ``None`` is "not measured" or
+"does not apply"; 0 is zero. Nothing here is derived: every duration of a report is made from these by ``analysis``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "DeltaKind",
+    "Deltas",
+    "HealthSample",
+    "Outcome",
+    "SessionRecord",
+    "Stage",
+    "TranscriptOutcome",
+    "TurnRecord",
+    "Usage",
+]
+
+SCHEMA_VERSION = 1
+"""Version of the run folder: rises when a column or a file changes its meaning."""
+
+
+class Outcome(StrEnum):
+    """How the answer to one turn ended."""
+
+    OK = "ok"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    EMPTY = "empty"
+    TIMEOUT = "timeout"
+    DROPPED = "dropped"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+    CUT = "cut"
+
+
+class Stage(StrEnum):
+    """Where a turn that was not ``ok`` failed."""
+
+    CONNECT = "connect"
+    SESSION = "session"
+    SPEAK = "speak"
+    RESPOND = "respond"
+    TRANSCRIBE = "transcribe"
+    CLOSE = "close"
+
+
+class TranscriptOutcome(StrEnum):
+    """What became of the transcription of the user's audio; only ``OK`` (an empty text too) enters WER."""
+
+    OK = "ok"
+    FAILED = "failed"
+    MISSING = "missing"
+    OFF = "off"
+
+
+class DeltaKind(StrEnum):
+    """The three streams of an answer."""
+
+    AUDIO = "audio"
+    TRANSCRIPT = "transcript"
+    TEXT = "text"
+
+
+@dataclass(slots=True)
+class Deltas:
+    """The deltas of one turn in order of arrival, as parallel columns (a run may hold ten million of them).
+
+    Attributes:
+        kind: stream of each delta.
+        arrival_ns: stamp of the read that completed the frame.
+        size_bytes: decoded audio bytes (0 for text).
+        chars: characters of text (0 for audio).
+    """
+
+    kind: list[DeltaKind] = field(default_factory=list)
+    arrival_ns: list[int] = field(default_factory=list)
+    size_bytes: list[int] = field(default_factory=list)
+    chars: list[int] = field(default_factory=list)
+
+    def add(self, kind: DeltaKind, arrival_ns: int, *, size_bytes: int = 0, chars: int = 0) -> None:
+        """Append one delta."""
+        self.kind.append(kind)
+        self.arrival_ns.append(arrival_ns)
+        self.size_bytes.append(size_bytes)
+        self.chars.append(chars)
+
+    def __len__(self) -> int:
+        """How many deltas arrived."""
+        return len(self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one response as the server reported them; ``None`` where it did not.
+
+    ``input_cached_tokens`` are part of ``input_tokens``, not beside them.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_text_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    input_cached_tokens: int | None = None
+    input_cached_text_tokens: int | None = None
+    input_cached_audio_tokens: int | None = None
+    output_text_tokens: int | None = None
+    output_audio_tokens: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class TurnRecord:
+    """One user utterance (or prompt) and the answer to it: one row of the result table. Its key is (session, turn).
+
+    Attributes whose names do not say it all:
+        session: id of the session in this run, made by us (``session_id`` is the server's).
+        turn: 0-based position in its session.
+        attempt: 1-based repetition of the item (``load.repeat``).
+        modality: ``audio`` or ``text``: how the user's side was given.
+        expect: the dataset's expectations, for scoring later; ``None`` when the item has none.
+        meta: the dataset's unknown columns, kept for grouping.
+        output_rate_bytes_per_s: bytes of one second of the answer's audio: turns delta sizes into time.
+        playback_buffer_ms: what the simulated player waits after the first delta.
+        leading_silence_ms: silence at the head of the answer's audio; ``None`` without audio or when all was silent.
+        input_audio_ms: length of all audio sent for the turn, silence after the utterance included.
+        item_audio_ms: length of the item's own audio; the part of it that a caller hears themselves speak.
+        talk_over_ms: length of the audio in deltas that arrived before ``speech_end``.
+        oddities: what the server did that the protocol does not foresee, one short word each.
+        tool_calls: function calls of the answer, ``{"name", "call_id", "arguments"}``.
+        transcript_error: code of a failed transcription.
+    """
+
+    # identity
+    run_id: str
+    variant: str | None = None
+    worker: str
+    session: str
+    session_id: str | None = None
+    turn: int
+    item: str
+    attempt: int = 1
+    modality: str
+    item_id: str | None = None
+    response_id: str | None = None
+    tags: tuple[str, ...] = ()
+    language: str | None = None
+    conversation_id: str | None = None
+    dialect: str
+    concurrency: int | None = None
+    warmup: bool = False
+    started_at: str | None = None
+    # outcome
+    outcome: Outcome
+    failure_stage: Stage | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    modality_missing: bool = False
+    transcript_outcome: TranscriptOutcome = TranscriptOutcome.OFF
+    transcript_error: str | None = None
+    split_turn: bool = False
+    early_endpoint: bool = False
+    silent_answer: bool = False
+    # anchors
+    due_ns: int | None = None
+    started_ns: int | None = None
+    speech_end_ns: int | None = None
+    speech_stopped_ns: int | None = None
+    committed_ns: int | None = None
+    create_ns: int | None = None
+    response_created_ns: int | None = None
+    first_text_ns: int | None = None
+    first_audio_ns: int | None = None
+    last_audio_ns: int | None = None
+    input_transcript_ns: int | None = None
+    response_done_ns: int | None = None
+    # facts that cannot be had from the anchors
+    input_audio_ms: float | None = None
+    item_audio_ms: float | None = None
+    speech_ms: float | None = None
+    leading_silence_ms: float | None = None
+    talk_over_ms: float | None = None
+    send_lag_ms: float | None = None
+    backpressure_ms: float | None = None
+    output_rate_bytes_per_s: int | None = None
+    playback_buffer_ms: float = 0.0
+    unknown_events: int = 0
+    oddities: tuple[str, ...] = ()
+    # texts
+    reference: str | None = None
+    input_transcript: str | None = None
+    output_transcript: str | None = None
+    output_text: str | None = None
+    expect: dict[str, Any] | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    usage: Usage = Usage()
+    deltas: Deltas = field(default_factory=Deltas)
+
+
+@dataclass(slots=True, kw_only=True)
+class SessionRecord:
+    """One WebSocket connection, also when it never opened.
+
+    Attributes whose names do not say it all:
+        turns: how many turns were planned for it.
+        outcome: ``ready`` (it was usable, whatever came later), ``refused``, ``timeout``, ``dropped`` before it was
+            ready, or ``cut``.
+        drop: it ended without our asking after it was ready.
+        request_id: the ``apim-request-id`` or ``x-request-id`` of the handshake, for the provider's support.
+        reported_model: the model the server says it runs (often not the deployment's name).
+        rate_limits: the last ``rate_limits.updated``, if one came.
+    """
+
+    run_id: str
+    variant: str | None = None
+    worker: str
+    session: str
+    session_id: str | None = None
+    dialect: str
+    turns: int
+    outcome: str
+    failure_stage: Stage | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    due_ns: int | None = None
+    started_ns: int | None = None
+    connected_ns: int | None = None
+    ready_ns: int | None = None
+    ended_ns: int | None = None
+    started_at: str | None = None
+    close_code: int | None = None
+    close_reason: str | None = None
+    drop: bool = False
+    retries: int = 0
+    http_status: int | None = None
+    request_id: str | None = None
+    reported_model: str | None = None
+    expires_at: int | None = None
+    unknown_events: int = 0
+    unknown_event_types: tuple[str, ...] = ()
+    rate_limits: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class HealthSample:
+    """About one second of one worker's own health: whether the generator was the bottleneck.
+
+    Attributes:
+        at_ns: end of the second.
+        loop_lag_us: how late the event loop woke, one entry a probe, microseconds.
+        send_lag_us: how late each paced frame of that second was reached, microseconds.
+        cpu_share: CPU time of the process over wall time (1.0 is one core), ``None`` where not measured.
+        sessions_open: sessions open at ``at_ns``.
+    """
+
+    worker: str
+    at_ns: int
+    loop_lag_us: list[int] = field(default_factory=list)
+    send_lag_us: list[int] = field(default_factory=list)
+    cpu_share: float | None = None
+    sessions_open: int = 0
