@@ -105,6 +105,8 @@ class HandshakeError(TransportError):
     Attributes:
         status: HTTP status of the answer, or ``None`` when there was none.
         retry_after_s: what the target asked us to wait, or ``None``.
+        body: of the HTTP answer; empty when there was none.
+        location: where a redirect points, or ``None``.
     """
 
     def __init__(
@@ -115,10 +117,14 @@ class HandshakeError(TransportError):
         status: int | None = None,
         retry_after_s: float | None = None,
         hint: str | None = None,
+        body: bytes = b"",
+        location: str | None = None,
     ) -> None:
         super().__init__(message, code=code, hint=hint)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.body = body
+        self.location = location
 
 
 class ConnectionLost(TransportError):

@@ -216,6 +216,8 @@ class SessionRecord:
         request_id: the ``apim-request-id`` or ``x-request-id`` of the handshake, for the provider's support.
         reported_model: the model the server says it runs (often not the deployment's name).
         rate_limits: the last ``rate_limits.updated``, if one came.
+        ignored_settings: paths of settings that the acknowledged session shows otherwise than we asked for.
+        unsolicited_responses: responses that came when nothing was asked.
     """
 
     run_id: str
@@ -246,6 +248,8 @@ class SessionRecord:
     unknown_events: int = 0
     unknown_event_types: tuple[str, ...] = ()
     rate_limits: tuple[dict[str, Any], ...] = ()
+    ignored_settings: tuple[str, ...] = ()
+    unsolicited_responses: int = 0
 
 
 @dataclass(slots=True, kw_only=True)

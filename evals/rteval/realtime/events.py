@@ -486,7 +486,7 @@ class AudioDelta:
     """
 
     response_id: str | None
-    audio: bytes
+    audio: bytes | bytearray
     size_bytes: int
     item_id: str | None = None
     output_index: int = 0

@@ -1,0 +1,304 @@
+"""From the tables of a run to its metrics and counts, as they stand in ``summary.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .metrics import CHECKS, METRICS, Metric, Source, find_metric
+from .stats import PERCENTILES, describe
+
+__all__ = ["THROTTLED", "Tables", "count", "measure"]
+
+Floats = npt.NDArray[np.float64]
+Entry = dict[str, Any]
+
+ERRORS = ("failed", "incomplete", "empty", "timeout", "dropped", "refused")
+"""Outcomes of the error rate: ``cancelled`` was scripted, ``cut`` was us."""
+
+OUTCOMES = ("ok", *ERRORS, "cancelled", "cut")
+
+THROTTLED = r"(?:^|\D)429(?:$|\D)|rate_limit_exceeded|too_many_requests"
+"""Error codes, as a pattern, that mean the target slowed us down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What a run left behind, ready to be measured.
+
+    Attributes:
+        turns: raw, derived and content columns.
+        sessions: raw and derived columns.
+        gaps_ms: gaps between audio deltas of the ok turns.
+        health: ``worker``, ``kind``, ``at_ns``, ``value``.
+        slo: limits of a good turn, by column.
+        sessions_peak: most sessions open at once, as the run counted it; ``None`` when it did not get to say.
+        duplicates: turns that came twice; the first record counts.
+        torn_lines: lines of shards that could not be read.
+    """
+
+    turns: pd.DataFrame
+    sessions: pd.DataFrame
+    gaps_ms: Floats
+    health: pd.DataFrame
+    slo: Mapping[str, float] = field(default_factory=dict)
+    sessions_peak: int | None = None
+    duplicates: int = 0
+    torn_lines: int = 0
+
+
+def measure(tables: Tables) -> dict[str, Entry]:
+    """Compute every metric of a run.
+
+    Returns:
+        Per name ``n``, ``left_out``, ``unit`` and either ``value`` or ``mean``, ``p50``, ``p90``, ``p95``, ``p99``,
+        ``min``, ``max``. ``n`` counts what went into the number and ``left_out`` what could have but must not (turns
+        that were not ok, warm-up). A number that is ``None`` has its reason in ``withheld`` (per statistic) or
+        ``reason``.
+    """
+    turns = _Turns(tables.turns)
+    metrics = {metric.name: _distribution(metric, *_samples(metric, tables, turns)) for metric in _distributions()}
+    metrics |= _outcomes(turns) | _of_sessions(tables.sessions) | _content(turns) | _checks(turns)
+    metrics |= _throughput(tables, turns) | _tokens(turns)
+    names = [*METRICS, *sorted(name for name in metrics if name not in METRICS)]
+    return {name: metrics[name] for name in names}
+
+
+def count(tables: Tables, *, planned_turns: int | None = None) -> dict[str, Any]:
+    """Count turns and sessions by what became of them.
+
+    Args:
+        tables: the run.
+        planned_turns: rows that there should be; those that are missing are ``not_recorded``.
+    """
+    turns, sessions = tables.turns, tables.sessions
+    known = ("outcome", OUTCOMES), ("transcript_outcome", ("ok", "failed", "missing", "off"))
+    by = {column: {name: int((turns[column] == name).sum()) for name in names} for column, names in known}
+    flags = ("warmup", "modality_missing", "split_turn", "early_endpoint", "silent_answer")
+    return {
+        "turns": len(turns),
+        "planned": planned_turns,
+        "not_recorded": None if planned_turns is None else max(planned_turns - len(turns), 0),
+        "outcomes": by["outcome"],
+        "transcripts": by["transcript_outcome"],
+        **{flag: int(_true(turns[flag]).sum()) for flag in flags},
+        "unknown_events": int(turns["unknown_events"].sum()) + int(sessions["unknown_events"].sum()),
+        "oddities": _words(turns["oddities"]),
+        "sessions": len(sessions),
+        "sessions_ready": int(_ready(sessions).sum()),
+        "sessions_dropped": int(_true(sessions["drop"]).sum()),
+        "retries": int(sessions["retries"].sum()),
+        "duplicates": tables.duplicates,
+        "torn_lines": tables.torn_lines,
+    }
+
+
+class _Turns:
+    """The turn table with the masks that every metric asks for."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        warmup, outcome = _true(frame["warmup"]), frame["outcome"].astype(object)
+        self.ok = (outcome == "ok").to_numpy() & ~warmup
+        self.counted = (outcome != "cut").to_numpy() & ~warmup
+        self.warm = ~warmup
+        self.outcome = outcome
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def has(self, column: str) -> npt.NDArray[np.bool_]:
+        return self.frame[column].notna().to_numpy()
+
+
+def _distributions() -> Iterable[Metric]:
+    return (metric for metric in METRICS.values() if metric.is_distribution)
+
+
+def _samples(metric: Metric, tables: Tables, turns: _Turns) -> tuple[Floats, int]:
+    """The samples of a distribution and the number left out."""
+    match metric.source:
+        case Source.TURNS:
+            return _values(turns.frame.loc[turns.ok, metric.name]), len(turns) - int(turns.ok.sum())
+        case Source.SESSIONS:
+            values = _values(tables.sessions[metric.name])
+            return values, len(tables.sessions) - len(values)
+        case Source.DELTAS:
+            return tables.gaps_ms, 0
+    kind = metric.name.removesuffix("_lag_ms")
+    return _values(tables.health.loc[tables.health["kind"] == kind, "value"]), 0
+
+
+def _values(column: pd.Series[Any]) -> Floats:
+    values: Floats = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return values[~np.isnan(values)]
+
+
+def _distribution(metric: Metric, samples: Floats, left_out: int) -> Entry:
+    summary = describe(samples)
+    entry: Entry = {"n": summary.n, "left_out": left_out, "unit": metric.unit}
+    entry |= {stat: getattr(summary, stat) for stat in ("mean", *PERCENTILES, "min", "max")}
+    if not summary.n:
+        entry["reason"] = "no samples"
+    elif summary.withheld:
+        entry["withheld"] = dict(summary.withheld)
+    return entry
+
+
+def _value(name: str, value: float | None, n: int, left_out: int = 0, reason: str = "no samples") -> dict[str, Entry]:
+    metric = find_metric(name)
+    if metric is None:
+        raise LookupError(name)
+    entry: Entry = {"n": n, "left_out": left_out, "unit": metric.unit, "value": value}
+    if value is None:
+        entry["reason"] = reason
+    return {name: entry}
+
+
+def _share(name: str, part: int, whole: int, left_out: int = 0) -> dict[str, Entry]:
+    return _value(name, part / whole if whole else None, whole, left_out)
+
+
+def _outcomes(turns: _Turns) -> dict[str, Entry]:
+    n = int(turns.counted.sum())
+    left_out = len(turns) - n
+    failed = turns.outcome.isin(ERRORS).to_numpy() & turns.counted
+    codes = turns.frame["error_code"].astype(object).fillna("").astype(str)
+    throttled = codes.str.contains(THROTTLED, case=False).to_numpy(dtype=bool) & failed
+    return _share("error_rate", int(failed.sum()), n, left_out) | _share(
+        "throttle_rate", int(throttled.sum()), n, left_out
+    )
+
+
+def _of_sessions(sessions: pd.DataFrame) -> dict[str, Entry]:
+    ready = _ready(sessions)
+    # A session that the tool stopped before it was ready says nothing about the target.
+    tried = ready | (sessions["outcome"].astype(object) != "cut").to_numpy()
+    dropped = _true(sessions["drop"]) & ready
+    return _share("setup_success_rate", int(ready.sum()), int(tried.sum()), int((~tried).sum())) | _share(
+        "drop_rate", int(dropped.sum()), int(ready.sum()), int((~ready).sum())
+    )
+
+
+def _content(turns: _Turns) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    for side in ("input", "output"):
+        for rate, reference, errors in (
+            ("wer", "ref_words", ("substitutions", "deletions", "insertions")),
+            ("cer", "ref_chars", ("char_errors",)),
+        ):
+            found |= _pooled(f"{side}_{rate}", turns, f"{side}_{reference}", [f"{side}_{name}" for name in errors])
+    wanted = turns.counted & (turns.frame["transcript_outcome"].astype(object) != "off").to_numpy()
+    missing = wanted & (turns.frame["transcript_outcome"].astype(object) != "ok").to_numpy()
+    left_out = int((~turns.counted & (turns.frame["transcript_outcome"].astype(object) != "off").to_numpy()).sum())
+    return found | _share("transcript_missing_rate", int(missing.sum()), int(wanted.sum()), left_out)
+
+
+def _pooled(name: str, turns: _Turns, reference: str, errors: list[str]) -> dict[str, Entry]:
+    if reference not in turns.frame:
+        return _value(name, None, 0, reason="word errors are not scored")
+    compared = turns.has(reference) & turns.warm
+    references = int(turns.frame.loc[compared, reference].sum())
+    wrong = sum(int(turns.frame.loc[compared, column].sum()) for column in errors)
+    n = int(compared.sum())
+    reason = "no reference words" if n else "no turn with both a reference and a transcript"
+    left_out = int((turns.has(reference) & ~turns.warm).sum())
+    return _value(name, wrong / references if references else None, n, left_out, reason)
+
+
+def _checks(turns: _Turns) -> dict[str, Entry]:
+    columns = [name for name in turns.frame.columns if name.startswith("check_") and f"{name}_reason" in turns.frame]
+    found: dict[str, Entry] = {}
+    passed = judged = 0
+    for column in columns:
+        has = turns.has(column)
+        applies = has & turns.warm
+        held, n = int(_true(turns.frame[column])[applies].sum()), int(applies.sum())
+        # A turn that did not end ok has no answer to check; one whose item does not ask for it was never meant.
+        ended = turns.frame[f"{column}_reason"].astype(object).fillna("").astype(str).str.startswith("the turn ended")
+        left_out = int((has & ~turns.warm).sum() + ended.sum())
+        found |= _share(CHECKS + column.removeprefix("check_"), held, n, left_out)
+        passed, judged = passed + held, judged + n
+    reason = "no check could be judged" if columns else "nothing is checked"
+    return _value("checks.pass_rate", passed / judged if judged else None, judged, 0, reason) | found
+
+
+def _throughput(tables: Tables, turns: _Turns) -> dict[str, Entry]:
+    sessions = tables.sessions
+    n = int(turns.counted.sum())
+    seconds = _seconds(turns.frame[turns.counted], ("started_ns", "speech_end_ns"), ("response_done_ns",))
+    started = int(sessions["started_ns"].notna().sum())
+    open_s = _seconds(sessions, ("started_ns",), ("ended_ns",))
+    peak = _peak(tables)
+    found = _value("sessions_peak", peak, len(sessions))
+    found |= _value("sessions_per_s", started / open_s if open_s else None, started)
+    found |= _value("turns_per_s", n / seconds if seconds else None, n, len(turns) - n)
+    if not tables.slo:
+        return found | _value("goodput", None, 0, 0, "no slo") | _value("goodput_share", None, 0, 0, "no slo")
+    good = int(_good(turns, tables.slo).sum())
+    found |= _value("goodput", good / seconds if seconds else None, n, len(turns) - n)
+    return found | _share("goodput_share", good, n, len(turns) - n)
+
+
+def _good(turns: _Turns, slo: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+    """Turns that meet every limit; what was not measured does not meet one."""
+    good = turns.ok.copy()
+    for column, limit in slo.items():
+        if column not in turns.frame:
+            return np.zeros_like(good)
+        values = turns.frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        good &= values <= limit  # nan is never less
+    return good
+
+
+def _seconds(frame: pd.DataFrame, first: tuple[str, ...], last: tuple[str, ...]) -> float | None:
+    """Length of the time in which the rows happened; ``None`` without both ends."""
+    begin, end = frame[list(first)].min().min(), frame[[*first, *last]].max().max()
+    if pd.isna(begin) or pd.isna(end) or end <= begin:
+        return None
+    return (int(end) - int(begin)) / 1e9
+
+
+def _peak(tables: Tables) -> int | None:
+    if tables.sessions_peak is not None:
+        return tables.sessions_peak
+    health = tables.health.loc[tables.health["kind"] == "sessions"]
+    # Each worker says how many it had open; the sum of the most of each is an upper bound where there are several.
+    seen = int(health.groupby("worker", observed=True)["value"].max().sum()) if len(health) else 0
+    spans = tables.sessions[["started_ns", "ended_ns"]].dropna()
+    moves = [(int(at), 1) for at in spans["started_ns"]] + [(int(at), -1) for at in spans["ended_ns"]]
+    # At one moment an end counts before a start: a session that takes another's place is not beside it.
+    together = accumulate(move for _, move in sorted(moves))
+    return max(seen, *together, 0) or None
+
+
+def _tokens(turns: _Turns) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    for metric in METRICS.values():
+        if metric.unit == "tokens":
+            n = int(turns.has(metric.name).sum())
+            total = int(turns.frame[metric.name].sum()) if n else None
+            found |= _value(metric.name, total, n, 0, "no usage was reported")
+    return found
+
+
+def _words(column: pd.Series[Any]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for words in column:
+        for word in words if words is not None else ():
+            counts[str(word)] = counts.get(str(word), 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _true(column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+    return column.astype("boolean").fillna(False).to_numpy(dtype=bool)
+
+
+def _ready(sessions: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    return sessions["ready_ns"].notna().to_numpy() | (sessions["outcome"].astype(object) == "ready").to_numpy()

@@ -1,0 +1,83 @@
+"""Statistics over raw samples, with the sample sizes below which a number would be a guess. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["MIN_SAMPLES", "PERCENTILES", "Summary", "describe", "percentile", "withheld"]
+
+PERCENTILES: Mapping[str, float] = MappingProxyType({"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99})
+
+MIN_SAMPLES: Mapping[str, int] = MappingProxyType({"p95": 20, "p99": 100})
+"""Below this many samples fewer than one lies beyond the percentile, so it is withheld."""
+
+Samples = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The statistics of one distribution; ``None`` is "no samples" or "n too small", and ``withheld`` says which.
+
+    Attributes:
+        n: number of samples.
+        withheld: reason for each statistic that is ``None`` although there are samples.
+    """
+
+    n: int
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    min: float | None
+    max: float | None
+    withheld: Mapping[str, str]
+
+
+def withheld(stat: str, n: int) -> str | None:
+    """Say why a statistic of ``n`` samples is not given; ``None`` when it is."""
+    if n == 0:
+        return "no samples"
+    least = MIN_SAMPLES.get(stat, 1)
+    return f"n too small: {n} of at least {least}" if n < least else None
+
+
+def percentile(sorted_samples: Sequence[float] | Samples, q: float) -> float:
+    """Return the quantile ``q`` (0 to 1) of samples in ascending order, with linear interpolation.
+
+    The same as ``pandas.Series.quantile(q)``: method 7 of Hyndman and Fan (1996).
+
+    Raises:
+        ValueError: there are no samples.
+    """
+    if len(sorted_samples) == 0:
+        raise ValueError("percentile() of no samples")
+    at = (len(sorted_samples) - 1) * q
+    low = int(at)
+    high = min(low + 1, len(sorted_samples) - 1)
+    below, above = float(sorted_samples[low]), float(sorted_samples[high])
+    share = at - low
+    # From the nearer end, as numpy does it: the same bits as pandas.
+    return below + (above - below) * share if share < 0.5 else above - (above - below) * (1 - share)
+
+
+def describe(samples: Samples) -> Summary:
+    """Summarise samples in any order; they are sorted **in place** (a run may have ten million of them).
+
+    Sorting first also makes the sum independent of the order in which turns were recorded.
+    """
+    n = len(samples)
+    if n == 0:
+        return Summary(0, None, None, None, None, None, None, None, {})
+    samples.sort()
+    reasons = {stat: reason for stat in PERCENTILES if (reason := withheld(stat, n)) is not None}
+    points = {stat: None if stat in reasons else percentile(samples, q) for stat, q in PERCENTILES.items()}
+    low, high = float(samples[0]), float(samples[-1])
+    # A mean of equal numbers may leave their range by one rounding.
+    mean = min(max(float(samples.mean()), low), high)
+    return Summary(n=n, mean=mean, min=low, max=high, withheld=reasons, **points)

@@ -1,0 +1,392 @@
+"""The front door: parses, calls, prints, exits. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import __version__
+from .errors import RtevalError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .judge import Judgement
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rteval",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="Scenario file, e.g. scenarios/support.yaml.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a run id, `latest`, or SCENARIO/latest.")]
+Out = Annotated[Path, typer.Option("--out", envvar="RTEVAL_OUT", help="Folder of all reports.")]
+Json = Annotated[bool, typer.Option("--json", envvar="RTEVAL_JSON", help="Print one JSON object on stdout.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        envvar="RTEVAL_SET",
+        help="Set a key of the scenario; VALUE is YAML. Example: --set load.sessions=50. May be repeated.",
+    ),
+]
+SetFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-file",
+        metavar="PATH=FILE",
+        envvar="RTEVAL_SET_FILE",
+        help="Set a key to the text of a file. May be repeated.",
+    ),
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, envvar="RTEVAL_LIMIT", help="Run at most so many items of the dataset.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rteval {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _front(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Batch evaluation and load testing of realtime speech APIs.
+
+    \b
+    Start here:
+      rteval run scenarios/support.yaml      audio through an embedded server, no key needed
+      rteval check scenarios/azure.yaml      what would run, without connecting
+      rteval init my-recordings/             a dataset and a scenario from your own audio
+
+    \b
+    Exit codes: 0 every gate holds; 1 a gate missed or had nothing to measure; 2 command line, scenario or
+    dataset wrong; 3 the target refused us or could not be reached; 4 invalid, the generator was the bottleneck;
+    5 stopped by a limit of the scenario; 70 a bug in rteval; 130 SIGINT; 143 SIGTERM.
+    """
+
+
+@app.command()
+def run(
+    scenario: ScenarioFile,
+    out: Out = Path("reports"),
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", envvar="RTEVAL_RUN_ID", help="Name of the run folder; default: the time.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="K=V", envvar="RTEVAL_LABEL", help="Label of the run. May be repeated."),
+    ] = None,
+    limit: Limit = None,
+    sets: Sets = None,
+    set_files: SetFiles = None,
+    json: Json = False,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", envvar="RTEVAL_NO_PROGRESS", help="Print only the verdict on stderr.")
+    ] = False,
+) -> None:
+    """Run a scenario and write a report.
+
+    Prints the path of the run folder on stdout (with --json the summary), everything for people on stderr.
+
+    \b
+    Examples:
+      rteval run scenarios/support.yaml
+      rteval run scenarios/support.yaml --limit 4 --set load.sessions=2
+      rteval run scenarios/azure.yaml --label commit=3f2a9c1 --json > summary.json
+      rteval run scenarios/support.yaml --set-file session.instructions=prompts/b.md
+    """
+    from .run import RunOptions
+    from .run import run as run_scenario
+
+    with _our_errors(json):
+        options = RunOptions(
+            sets=tuple(sets or ()),
+            set_files=tuple(set_files or ()),
+            out=out,
+            run_id=run_id,
+            labels=_labels(label or ()),
+            limit=limit,
+            progress=not no_progress,
+        )
+        console = _console()
+        _finish(run_scenario(scenario, options, console), console, json)
+
+
+@app.command()
+def check(
+    scenario: ScenarioFile,
+    limit: Limit = None,
+    sets: Sets = None,
+    set_files: SetFiles = None,
+    json: Json = False,
+) -> None:
+    """Validate a scenario with its dataset and gates, and say what would run; connects to nothing.
+
+    \b
+    Examples:
+      rteval check scenarios/support.yaml
+      rteval check scenarios/azure.yaml --set load.sessions=50 --json
+    """
+    from .progress import duration
+    from .run import RunOptions, prepare
+
+    with _our_errors(json):
+        options = RunOptions(sets=tuple(sets or ()), set_files=tuple(set_files or ()), limit=limit)
+        prepared = prepare(scenario, options)
+        plan, dataset = prepared.plan, prepared.dataset
+        facts: dict[str, Any] = {
+            "scenario": prepared.scenario.name,
+            "target": prepared.address.described(),
+            "dataset": str(dataset.path),
+            "items": len(dataset.items),
+            "references": dataset.references,
+            "audio_min": round(plan.audio_s / 60, 2),
+            "turns": plan.turns,
+            "sessions": len(plan.sessions),
+            "sessions_at_once": plan.sessions_at_once,
+            "estimated_s": round(plan.duration_s, 1),
+            "gates": [str(gate) for gate in prepared.gates],
+            "undecidable_gates": prepared.doubtful_gates,
+            "notes": list(dataset.notes),
+        }
+        if json:
+            _print_json(facts)
+            return
+        typer.echo(f"{facts['scenario']}: the scenario is valid")
+        typer.echo(f"  target    {facts['target']}")
+        typer.echo(f"  dataset   {facts['items']} items, {facts['references']} with a reference, in {facts['dataset']}")
+        typer.echo(
+            f"  load      {facts['turns']} turns in {facts['sessions']} sessions, {facts['sessions_at_once']} at once, "
+            f"{plan.audio_s / 60:.1f} min of audio"
+        )
+        typer.echo(f"  time      about {duration(plan.duration_s)}")
+        for gate in facts["gates"] or ["none: the run cannot fail on what it measures"]:
+            typer.echo(f"  gate      {gate}")
+        for doubt in facts["undecidable_gates"]:
+            typer.echo(f"  warning   this gate cannot be decided and will fail: {doubt}")
+        for note in facts["notes"]:
+            typer.echo(f"  note      {note}")
+
+
+@app.command()
+def report(run_name: RunName, out: Out = Path("reports"), json: Json = False) -> None:
+    """Make the tables and reports of a run again, without the target.
+
+    Also for a run that was killed: what it had recorded is read, and the run counts as partial.
+
+    \b
+    Examples:
+      rteval report latest
+      rteval report reports/support/20260102-030405-ab12
+    """
+    from .judge import judge
+    from .reporting.files import find_run
+
+    with _our_errors(json):
+        _finish(judge(find_run(run_name, out)), _console(), json)
+
+
+@app.command()
+def score(run_name: RunName, out: Out = Path("reports"), json: Json = False) -> None:
+    """Score the transcripts of a run again and judge its gates, without the target.
+
+    \b
+    Examples:
+      rteval score latest
+      rteval score support/latest --json
+    """
+    from .judge import judge
+    from .reporting.files import find_run
+
+    with _our_errors(json):
+        _finish(judge(find_run(run_name, out)), _console(), json)
+
+
+@app.command()
+def simulate(
+    host: Annotated[str, typer.Option("--host", envvar="RTEVAL_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, envvar="RTEVAL_PORT", help="Port; 0 takes a free one.")
+    ] = 0,
+    dataset: Annotated[
+        list[Path] | None,
+        typer.Option("--dataset", envvar="RTEVAL_DATASET", help="Dataset whose items it recognises. May be repeated."),
+    ] = None,
+    behaviour: Annotated[
+        Path | None,
+        typer.Option("--behaviour", envvar="RTEVAL_BEHAVIOUR", help="YAML file: delays, word errors, limits, faults."),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option("--truth", envvar="RTEVAL_TRUTH", help="File for what really happened, a JSON line a response."),
+    ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", envvar="RTEVAL_TLS", help="Serve wss:// with a certificate made now.")
+    ] = False,
+    api_key: Annotated[
+        str | None,
+        typer.Option("--api-key", envvar="RTEVAL_SIMULATE_API_KEY", help="Let in only who sends this key."),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="RTEVAL_SIMULATE_TOKEN", help="Let in only who sends this bearer token."),
+    ] = None,
+) -> None:
+    """Serve the realtime protocol from this machine: both dialects, voice activity detection, spoken answers.
+
+    The first line on stdout says where it listens, with --tls the second one which CA file to trust. Ends on
+    SIGINT or SIGTERM.
+
+    \b
+    Examples:
+      rteval simulate --port 8080 --dataset datasets/support
+      rteval simulate --tls --api-key secret --truth truth.jsonl
+    """
+    from .simulator.server import Options, serve
+
+    with _our_errors():
+        options = Options(
+            host=host,
+            port=port,
+            datasets=dataset or [],
+            behaviour=behaviour,
+            truth=truth,
+            tls=tls,
+            api_key=api_key,
+            token=token,
+        )
+        raise typer.Exit(serve(options))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the scenario file, for editors.
+
+    \b
+    Example:
+      rteval schema > rteval.schema.json
+    """
+    import orjson
+
+    from .scenario import json_schema
+
+    typer.echo(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2).decode())
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR_OF_AUDIO", help="Folder with your recordings.")],
+    scenario: Annotated[
+        Path | None,
+        typer.Option("--scenario", envvar="RTEVAL_SCENARIO_OUT", help="Where to write the scenario; default: beside."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", envvar="RTEVAL_FORCE", help="Write over what is there.")] = False,
+) -> None:
+    """Make a dataset and a scenario of a folder with your own recordings.
+
+    \b
+    Examples:
+      rteval init my-recordings/
+      rteval init my-recordings/ --scenario scenarios/mine.yaml
+    """
+    from .init import init_dataset
+
+    with _our_errors():
+        result = init_dataset(folder, scenario_out=scenario, force=force)
+        for path in (result.metadata, result.scenario):
+            typer.echo(str(path))
+        for sentence in result.skipped:
+            typer.echo(f"left out: {sentence}", err=True)
+
+
+def main() -> None:
+    """Entry point of the command ``rteval``."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except RtevalError as error:
+        _say_error(error)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        typer.echo(f"error: this is a bug in rteval: {type(error).__name__}: {error}", err=True)
+        sys.exit(70)
+
+
+@contextmanager
+def _our_errors(json: bool = False) -> Iterator[None]:
+    try:
+        yield
+    except RtevalError as error:
+        if json:
+            _print_json({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
+        _say_error(error)
+        raise typer.Exit(error.exit_code) from None
+
+
+def _say_error(error: RtevalError) -> None:
+    typer.echo(f"error: {error}", err=True)
+    if error.hint:
+        typer.echo(f"hint: {error.hint}", err=True)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _labels(texts: Sequence[str]) -> dict[str, str]:
+    labels = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--label {text!r} is not of the form KEY=VALUE")
+        labels[key] = value
+    return labels
+
+
+def _finish(judgement: Judgement, console: Console, json: bool) -> None:
+    """Say the verdict, print what programs read, and exit as the run ended."""
+    from .reporting.words import say_gate, say_verdict
+
+    summary = judgement.summary
+    gates = [f"  {say_gate(gate)}" for gate in summary["gates"] if gate["verdict"] != "pass"]
+    for line in (say_verdict(summary), *gates, *judgement.notes):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if json:
+        _print_json(judgement.summary)
+    else:
+        typer.echo(str(judgement.run_dir))
+    raise typer.Exit(judgement.exit_code)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""The WebSocket: opens it, stamps and hands over what arrives, writes frames; the only address of ``websockets``.
+
+A frame is stamped by the read that completed it, before anything is decoded, and handed over inside that read: no
+queue and no task switch lie between the socket and the stamp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidProxy, InvalidStatus, InvalidURI, ProxyError
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+
+from .. import __version__
+from ..errors import ConnectionLost, HandshakeError
+
+__all__ = ["Endpoint", "Transport", "speedups_missing"]
+
+OnFrame = Callable[[int, bytes | bytearray], None]
+OnLost = Callable[[int], None]
+
+# A busy event loop must not close healthy sockets with 1011: the library's own default of 20 s has done so under load.
+_PING_TIMEOUT_S = 120.0
+_MAX_REQUEST_ID = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect and how.
+
+    Attributes:
+        url: ``ws://`` or ``wss://`` address with its query.
+        headers: sent with the upgrade, beside the credential's.
+        ca_file: PEM file of the authority that signed the target's certificate; ``None`` is the system's.
+        proxy: address of an HTTP or SOCKS proxy; ``None`` is none.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_file: str | None = None
+    proxy: str | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is used."""
+        return self.url.startswith("wss:")
+
+
+class _StampedConnection(ClientConnection):
+    """A connection that hands text frames over inline instead of queueing them for ``recv``."""
+
+    def __init__(self, *args: Any, on_frame: OnFrame, on_lost: OnLost, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.read_ns = 0
+        self.upgraded_ns: int | None = None
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._parts: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.read_ns = time.perf_counter_ns()
+        super().data_received(data)
+
+    def process_event(self, event: Any) -> None:
+        if self.response is None:
+            self.upgraded_ns = self.read_ns
+            super().process_event(event)
+            return
+        frame: Frame = event
+        if frame.opcode is Opcode.TEXT and frame.fin:
+            self._on_frame(self.read_ns, frame.data)  # type: ignore[arg-type]  # without extensions never a memoryview
+        elif frame.opcode in (Opcode.TEXT, Opcode.CONT, Opcode.BINARY):
+            self._parts.append(bytes(frame.data))
+            if frame.fin:
+                message, self._parts = b"".join(self._parts), []
+                self._on_frame(self.read_ns, message)
+        else:
+            super().process_event(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._on_lost(time.perf_counter_ns())
+
+
+class _Connect(connect):
+    """Does not follow redirects: the credential is not for whoever is named there."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class Transport:
+    """One open WebSocket.
+
+    Attributes:
+        connected_ns: when the 101 arrived.
+        request_id: the target's id of the handshake, for its support.
+    """
+
+    def __init__(self, connection: _StampedConnection) -> None:
+        self._connection = connection
+        self.connected_ns = connection.upgraded_ns
+        headers = connection.response.headers if connection.response is not None else {}
+        request_id = headers.get("apim-request-id") or headers.get("x-request-id")
+        self.request_id = request_id[:_MAX_REQUEST_ID] if request_id else None
+
+    @classmethod
+    async def open(
+        cls, endpoint: Endpoint, credential_headers: Mapping[str, str], *, on_frame: OnFrame, on_lost: OnLost
+    ) -> Transport:
+        """Connect; ``on_frame(stamp_ns, frame)`` then gets every text message, ``on_lost(stamp_ns)`` the end.
+
+        Raises:
+            HandshakeError: there is no WebSocket, with the HTTP status and body where the target answered.
+            TimeoutError, asyncio.CancelledError: from the caller's own ``asyncio.timeout``.
+        """
+        create = functools.partial(_StampedConnection, on_frame=on_frame, on_lost=on_lost)
+        options: dict[str, Any] = {"create_connection": create}
+        if endpoint.secure:
+            options["ssl"] = _tls(endpoint.ca_file)
+        try:
+            connection = await _Connect(
+                endpoint.url,
+                additional_headers={**endpoint.headers, **credential_headers},
+                user_agent_header=f"rteval/{__version__}",
+                compression=None,
+                max_size=None,
+                max_queue=None,
+                proxy=endpoint.proxy,
+                open_timeout=None,
+                ping_timeout=_PING_TIMEOUT_S,
+                **options,
+            )
+        except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, EOFError, ValueError) as error:
+            raise _handshake_error(error) from error
+        assert isinstance(connection, _StampedConnection)
+        return cls(connection)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames can be written."""
+        return self._connection.protocol.state is State.OPEN
+
+    @property
+    def close_code(self) -> int:
+        """WebSocket close code; 1006 when no close frame came."""
+        return self._connection.close_code or 1006
+
+    @property
+    def close_reason(self) -> str | None:
+        """What the close frame said, if anything."""
+        return self._connection.close_reason or None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the target takes less than we write (TCP flow control)."""
+        return self._connection.paused
+
+    def write(self, frame: bytes) -> None:
+        """Hand one text frame to the socket without waiting; look at ``blocked`` afterwards.
+
+        Raises:
+            ConnectionLost: the connection is closed or closing.
+        """
+        if not self.is_open:
+            raise ConnectionLost("the connection is closed", close_code=self.close_code)
+        self._connection.protocol.send_text(frame)
+        self._connection.send_data()
+
+    async def unblocked(self) -> None:
+        """Wait until the socket takes frames again."""
+        with suppress(OSError):
+            await self._connection.drain()
+
+    async def close(self, timeout_s: float) -> None:
+        """Close in order, and cut the connection when that takes longer than ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._connection.close()
+        except (TimeoutError, OSError):
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection without a closing handshake."""
+        self._connection.transport.abort()
+
+
+@functools.cache
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    """One context for all sessions: loading the system's authorities costs tens of milliseconds."""
+    return ssl.create_default_context(cafile=ca_file)
+
+
+def _handshake_error(error: Exception) -> HandshakeError:
+    """What went wrong, as one of ours."""
+    match error:
+        case InvalidStatus():
+            response = error.response
+            status = response.status_code
+            return HandshakeError(
+                f"HTTP {status} instead of a WebSocket",
+                code=f"http_{status}",
+                status=status,
+                retry_after_s=_seconds(response.headers.get("retry-after")),
+                body=bytes(response.body or b""),
+                location=response.headers.get("location"),
+            )
+        case ssl.SSLCertVerificationError():
+            reason = error.verify_message or "certificate verify failed"
+            hint = "name the authority that signed it in target.ca_file"
+            return HandshakeError(f"the target's certificate is not trusted: {reason}", code="tls", hint=hint)
+        case ssl.SSLError():
+            return HandshakeError(f"no TLS with the target: {error.reason or error}", code="tls")
+        case socket.gaierror():
+            return HandshakeError("the target's host name is unknown", code="dns", hint="check target.endpoint")
+        case ConnectionRefusedError():
+            hint = "check the address, and that the server is running"
+            return HandshakeError("nothing listens at the target's address", code="connection_refused", hint=hint)
+        case ProxyError() | InvalidProxy():
+            return HandshakeError("the proxy did not connect us", code="proxy", hint="check target.proxy")
+        case InvalidMessage() | EOFError():
+            return HandshakeError("the target closed the connection during the handshake", code="handshake_closed")
+        case InvalidHandshake():
+            return HandshakeError(f"the target does not speak WebSocket: {error}", code="bad_handshake")
+        case OSError():
+            text = error.strerror or type(error).__name__
+            return HandshakeError(f"could not connect: {text}", code="connect_failed")
+    return HandshakeError(f"could not connect: {error}", code="connect_failed")
+
+
+def _seconds(value: str | None) -> float | None:
+    """``retry-after`` in seconds; its form with a date is not used by these services."""
+    try:
+        seconds = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return seconds if seconds is None or seconds >= 0 else None
+
+
+def speedups_missing() -> bool:
+    """Whether ``websockets`` runs without its C code, which costs several times the CPU for each frame sent."""
+    try:
+        import websockets.speedups  # noqa: F401
+    except ImportError:
+        return True
+    return False

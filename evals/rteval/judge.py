@@ -1,0 +1,314 @@
+"""From a run folder to a verdict: tables, scores, metrics, gates, reports and the exit code, without the target.
+
+The order matters. Shards become tables in a folder of their own; the tables are put in place and read back; only then
+are the shards removed. A judge that dies anywhere leaves a folder that can be judged again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .analysis.gates import DEFAULT_GATE, Gate, GateResult, judge_gates, parse_gates
+from .analysis.verdict import End, Facts, exit_code, run_state
+from .errors import RunFolderError
+from .records import SCHEMA_VERSION
+from .reporting.files import (
+    JUNIT,
+    PAGE,
+    RUN,
+    SUMMARY,
+    SUMMARY_MD,
+    TURNS_CSV,
+    point_latest,
+    read_run,
+    replace_file,
+    write_csv,
+    write_json,
+    write_text,
+)
+from .reporting.rows import failed_turns, kinds_of_failure
+from .scoring.turns import TEXTS, Scoring, is_content_column, score_turns
+from .shards import SHARDS, Record, Torn, is_writing, iter_shards, shard_paths
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .analysis.aggregate import Tables
+
+__all__ = ["Judgement", "judge"]
+
+STAGING = ".tables"
+READ_SHARDS = ".shards.read"
+RECORDS = ("duplicates", "torn_lines")
+PAGE_DELTAS = 1_000_000
+"""The page gets the deltas of a run that has no more than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict on one run.
+
+    Attributes:
+        exit_code: what ``rteval run`` (and ``report``, ``score``) ends with.
+        summary: what stands in ``summary.json``.
+        run_dir: the run folder.
+        gates: each gate with its verdict.
+        notes: sentences for people, e.g. what could not be scored again.
+    """
+
+    exit_code: int
+    summary: dict[str, Any]
+    run_dir: Path
+    gates: tuple[GateResult, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def judge(run_dir: Path, *, reports_written: bool = True) -> Judgement:
+    """Judge a run folder: make or renew its tables, score, measure, decide, and write what is read by others.
+
+    The same folder always gets the same ``summary.json``, byte for byte.
+
+    Args:
+        run_dir: folder with ``run.json`` and shards or tables.
+        reports_written: write the reports for people too, as ``report.formats`` of the run says: ``summary.md``,
+            ``junit.xml``, ``report.html``. ``summary.json`` and the tables are always written.
+
+    Raises:
+        RunFolderError: the folder holds no readable run, the run still goes, or the disk is full.
+        GateError: a gate in ``run.json`` cannot be read.
+    """
+    run = read_run(run_dir)
+    _refuse_running(run_dir)
+    gates = _gates(run)
+    with _sources(run_dir, run) as source:
+        tables, notes = _tables(source, run)
+        kept = _put_in_place(source, run_dir, run, tables)
+    summary, results = _summary(run_dir, run, tables, gates)
+    write_json(run_dir / SUMMARY, summary)
+    run |= {"state": summary["state"], "exit_code": summary["exit_code"]}
+    write_json(run_dir / RUN, run)
+    point_latest(run_dir, run)
+    if reports_written:
+        _write_reports(run_dir, run, summary, kept, tables)
+    return Judgement(summary["exit_code"], summary, run_dir, tuple(results), tuple(notes))
+
+
+# ---- where the rows come from ----
+
+
+@dataclass(slots=True)
+class _Source:
+    """A folder with the four tables: the staging folder, or the run folder when there are no shards any more.
+
+    Attributes:
+        fresh: whether the tables were just made from shards.
+        duplicates, torn_lines: what was found on the way.
+    """
+
+    folder: Path
+    fresh: bool
+    duplicates: int = 0
+    torn_lines: int = 0
+
+
+def _refuse_running(run_dir: Path) -> None:
+    if any(is_writing(path) for path in shard_paths(run_dir)):
+        raise RunFolderError(f"the run in {run_dir} still goes", hint="wait for its end, or stop it with Ctrl-C")
+
+
+@contextmanager
+def _sources(run_dir: Path, run: Mapping[str, Any]) -> Iterator[_Source]:
+    from .analysis.store import DELTAS, HEALTH, SESSIONS, TURNS, collect
+
+    shutil.rmtree(run_dir / READ_SHARDS, ignore_errors=True)
+    missing = [name for name in (TURNS, SESSIONS, DELTAS, HEALTH) if not (run_dir / name).is_file()]
+    if not shard_paths(run_dir) and len(missing) < 4:
+        if missing:
+            raise RunFolderError(f"{run_dir} is not complete: {', '.join(missing)} is missing")
+        yield _Source(run_dir, fresh=False, **{key: int((run.get("records") or {}).get(key, 0)) for key in RECORDS})
+        return
+    staging = run_dir / STAGING
+    source = _Source(staging, fresh=True)
+
+    def readable() -> Iterator[Record]:
+        for record in iter_shards(run_dir):
+            if isinstance(record, Torn):
+                source.torn_lines += 1
+            else:
+                yield record
+
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        source.duplicates = collect(readable(), staging).duplicates
+        yield source
+    except OSError as error:
+        raise RunFolderError(f"cannot make the tables of {run_dir}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+# ---- rows -> tables ----
+
+
+def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]:
+    """The whole tables, texts included where the source has them; and notes."""
+    import pandas as pd
+
+    from .analysis.aggregate import Tables
+    from .analysis.store import (
+        DELTAS,
+        HEALTH,
+        META,
+        RAW_SESSIONS,
+        RAW_TURNS,
+        SESSIONS,
+        TURNS,
+        count_rows,
+        iter_turn_deltas,
+        read_health,
+        read_table,
+    )
+    from .analysis.table import derive_sessions, derive_turns, expand_meta, order_sessions, order_turns
+
+    turns = order_turns(read_table(source.folder / TURNS))
+    names = [str(name) for name in turns.columns]
+    raw = turns[[name for name in RAW_TURNS if name in names and name != "meta"]]
+    meta = expand_meta(turns["meta"]) if source.fresh else turns[[name for name in names if name.startswith(META)]]
+    notes = []
+    if all(name in names for name in TEXTS):
+        content = score_turns(turns, _scoring(run))
+    else:
+        notes.append("this run kept no transcripts: its scores are those of its end, they cannot be made anew")
+        content = turns[[name for name in names if is_content_column(name)]]
+    deltas = source.folder / DELTAS
+    derived, gaps = derive_turns(raw, iter_turn_deltas(deltas), count_rows(deltas))
+    sessions = order_sessions(read_table(source.folder / SESSIONS)[list(RAW_SESSIONS)])
+    tables = Tables(
+        turns=pd.concat([raw, derived, content, meta], axis=1),
+        sessions=pd.concat([sessions, derive_sessions(sessions)], axis=1),
+        gaps_ms=gaps,
+        health=read_health(source.folder / HEALTH),
+        slo=run.get("slo") or {},
+        sessions_peak=(run.get("live") or {}).get("sessions_peak"),
+        duplicates=source.duplicates,
+        torn_lines=source.torn_lines,
+    )
+    return tables, notes
+
+
+def _put_in_place(source: _Source, run_dir: Path, run: dict[str, Any], tables: Tables) -> pd.DataFrame:
+    """Write the final tables, read them back, and only then forget the shards. Returns the turns as they are kept."""
+    from .analysis.store import DELTAS, HEALTH, SESSIONS, TURNS, same_rows, write_table
+
+    texts = (run.get("report") or {}).get("transcripts", "full") != "none"
+    turns = tables.turns if texts else tables.turns.drop(columns=list(TEXTS), errors="ignore")
+    if source.fresh:
+        for name in (DELTAS, HEALTH):
+            (source.folder / name).replace(run_dir / name)
+    replace_file(run_dir / SESSIONS, lambda path: write_table(tables.sessions, path))
+    replace_file(run_dir / TURNS, lambda path: write_table(turns, path))
+    write_csv(run_dir / TURNS_CSV, turns)
+    for name, frame in ((TURNS, turns), (SESSIONS, tables.sessions)):
+        if not same_rows(run_dir / name, frame):
+            raise RunFolderError(f"{run_dir / name} does not read back as it was written; the shards are kept")
+    if source.fresh:
+        run["records"] = {key: getattr(source, key) for key in RECORDS}
+        write_json(run_dir / RUN, run)
+        if (run_dir / SHARDS).is_dir():
+            # In one step: shards of which half are gone would be taken for the whole run.
+            (run_dir / SHARDS).replace(run_dir / READ_SHARDS)
+            shutil.rmtree(run_dir / READ_SHARDS, ignore_errors=True)
+    return turns
+
+
+# ---- tables -> verdict ----
+
+
+def _summary(
+    run_dir: Path, run: Mapping[str, Any], tables: Tables, gates: list[Gate]
+) -> tuple[dict[str, Any], list[GateResult]]:
+    from .analysis.aggregate import count, measure
+    from .analysis.health import judge_health
+
+    metrics = measure(tables)
+    counts = count(tables, planned_turns=(run.get("planned") or {}).get("turns"))
+    health = judge_health(tables.health, run.get("limits") or {})
+    invalid = "; ".join(health["reasons"]) if health["verdict"] == "invalid" else None
+    results = judge_gates(gates, metrics, invalid=invalid)
+    facts = Facts(
+        end=_end(run),
+        ready=counts["sessions_ready"] > 0 if counts["sessions"] else None,
+        invalid=invalid is not None,
+        complete=not counts["not_recorded"],
+        verdicts=[result.verdict for result in results],
+    )
+    summary = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": str(run.get("run_id") or run_dir.name),
+        "run_dir": str(run_dir.resolve()),
+        "state": run_state(facts).value,
+        "exit_code": exit_code(facts),
+        "metrics": metrics,
+        "gates": [result.as_dict() for result in results],
+        "health": health,
+        "counts": counts,
+    }
+    return summary, results
+
+
+def _gates(run: Mapping[str, Any]) -> list[Gate]:
+    texts = run.get("gates")
+    return parse_gates([DEFAULT_GATE] if texts is None else texts, checks=run.get("checks") or ())
+
+
+def _scoring(run: Mapping[str, Any]) -> Scoring:
+    resolved = ((run.get("scenario") or {}).get("resolved") or {}).get("scoring") or {}
+    scoring = {**resolved, **(run.get("scoring") or {})}
+    known = ("normalizer", "wer", "checks")
+    return Scoring(**{name: scoring[name] for name in known if scoring.get(name) is not None})
+
+
+def _end(run: Mapping[str, Any]) -> End:
+    reason = (run.get("end") or {}).get("reason")
+    return next((end for end in End if end.value == reason), End.KILLED)
+
+
+# ---- verdict -> reports ----
+
+
+def _write_reports(
+    run_dir: Path, run: dict[str, Any], summary: dict[str, Any], turns: pd.DataFrame, tables: Tables
+) -> None:
+    formats = (run.get("report") or {}).get("formats", ("markdown", "junit", "html"))
+    if "markdown" in formats:
+        from .reporting.markdown import markdown
+
+        write_text(run_dir / SUMMARY_MD, markdown(run, summary, kinds_of_failure(turns)))
+    if "junit" in formats:
+        from .reporting.junit import junit
+
+        write_text(run_dir / JUNIT, junit(run, summary, failed_turns(turns)))
+    if "html" in formats:
+        from .analysis.store import DELTAS, count_rows, read_table
+        from .reporting.html import write_html
+
+        deltas = run_dir / DELTAS
+        few = count_rows(deltas) <= PAGE_DELTAS
+        replace_file(
+            run_dir / PAGE,
+            lambda path: write_html(
+                path,
+                run=run,
+                summary=summary,
+                turns=turns,
+                sessions=tables.sessions,
+                deltas=read_table(deltas) if few else read_table(deltas).iloc[:0],
+                health=tables.health,
+            ),
+        )

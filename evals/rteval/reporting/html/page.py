@@ -1,0 +1,488 @@
+"""Composes the report page from a judged run: picks what is shown where, and fills the template."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ...analysis.metrics import Source, find_metric
+from .figures import figures_of, metric_of, origin_ns, seconds
+from .transcripts import worst_turns
+from .turn_table import turn_columns
+from .wording import Number, clean, duration, number, verdict_of
+
+__all__ = ["render", "write_html"]
+
+HEADLINES = (
+    "ttfa_ms",
+    "v2v_ms",
+    "response_ms",
+    "error_rate",
+    "input_wer",
+    "output_wer",
+    "checks.pass_rate",
+    "turns_per_s",
+)
+"""What the page shows big, in this order, where it was measured."""
+
+SECTIONS: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("health", lambda name: Source.HEALTH is source_of(name)),
+    ("transcripts", lambda name: name.endswith(("wer", "cer", "_missing_rate")) or name.startswith("checks.")),
+    ("latency", lambda name: name.endswith("_ms") or name in ("rtf", "underrun_count")),
+    ("tokens", lambda name: "tokens" in name or "cost" in name),
+    ("errors", lambda name: name.endswith("_rate")),
+    ("load", lambda _name: True),
+)
+"""Which section of the page lists a metric; the first that fits."""
+
+HEALTH = {"cpu_share": "CPU time of a worker's process over wall time, one sample a second; 100 % is one core"}
+
+SCRIPTS = ("chart.umd.min.js", "chartjs-plugin-annotation.min.js", "report.js")
+
+GATE_MARKS = {
+    "pass": ("✓", "pass"),
+    "fail": ("✗", "fail"),
+    "no_data": ("∅", "no data"),
+    "invalid": ("⚠", "invalid"),
+    "inconclusive": ("≈", "inconclusive"),
+}
+
+
+def write_html(
+    path: Path,
+    *,
+    run: dict[str, Any],
+    summary: dict[str, Any],
+    turns: pd.DataFrame,
+    sessions: pd.DataFrame,
+    deltas: pd.DataFrame,
+    health: pd.DataFrame,
+) -> None:
+    """Write the report page of one run.
+
+    The page is one file: it asks the network for nothing, its content security policy names each script and style by
+    hash, and everything that came from a server or a dataset is written as text.
+
+    Args:
+        path: file to write.
+        run: what was run (``run.json``).
+        summary: what came out (``summary.json``); every number that the page prints as a metric comes from it.
+        turns: one row a turn, raw and derived columns.
+        sessions: one row a session.
+        deltas: one row a delta; not shown yet.
+        health: the generator's own health: ``worker``, ``kind`` (``loop`` and ``send`` in ms, ``cpu`` as a share of a
+            core, ``sessions``), ``at_ns``, ``value``.
+    """
+    path.write_text(
+        render(run=run, summary=summary, turns=turns, sessions=sessions, health=health),
+        encoding="utf-8",
+        errors="replace",
+        newline="\n",
+    )
+
+
+def render(
+    *,
+    run: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    turns: pd.DataFrame,
+    sessions: pd.DataFrame,
+    health: pd.DataFrame,
+) -> str:
+    """Return the report page as text; arguments as those of ``write_html``."""
+    turns = turns.reset_index(drop=True)
+    if "outcome" not in turns:
+        turns = turns.assign(outcome=pd.Series(dtype="string"))
+    texts = (run.get("report") or {}).get("transcripts", "full") != "none"
+    metrics = summary.get("metrics") or {}
+    gates = summary.get("gates") or []
+    health_summary = summary.get("health") or {}
+    data = {
+        "figures": figures_of(turns, health, run=run, gates=gates),
+        "turns": turn_columns(turns, texts=texts, at_s=seconds(turns, origin_ns(turns, health, run))),
+    }
+    context = {
+        "run": run,
+        "summary": summary,
+        "name": (run.get("scenario") or {}).get("name") or "run",
+        "verdict": verdict_of(summary),
+        "reasons": reasons(run, summary),
+        "gates": [gate_row(gate, metrics) for gate in gates],
+        "headlines": headlines(metrics),
+        "tables": metric_tables(metrics),
+        "figures": data["figures"],
+        "transcription_off": transcription_off(turns),
+        "any_wer": (metrics.get("input_wer") or {}).get("value") is not None,
+        "normalizers": distinct(turns, "normalizer"),
+        "worst": worst_turns(turns, "input") if texts else [],
+        "worst_output": worst_turns(turns, "output") if texts else [],
+        "texts": texts,
+        "errors": error_rows(turns, "outcome"),
+        "transcript_errors": transcript_rows(turns),
+        "session_errors": error_rows(sessions, "outcome", good="ready"),
+        "load": load_rows(run, summary, turns, sessions),
+        "health": health_rows(health_summary),
+        "workers": worker_rows(health_summary),
+        "health_notes": [] if health_summary.get("verdict") == "invalid" else health_summary.get("reasons") or [],
+        "facts": fact_groups(run, summary),
+        "warnings": [clean(text) for text in (run.get("live") or {}).get("warnings") or []],
+        "counts": counts_of(turns),
+        "turns_total": len(turns),
+        "shown_turns": data["turns"],
+        "when": when(run),
+        "policy": policy(),
+        "style": Markup(asset("report.css")),
+        "scripts": [Markup(script_text(name)) for name in SCRIPTS],
+        "data": Markup(embedded(data)),
+    }
+    return environment().get_template("report.html.j2").render(context)
+
+
+@cache
+def environment() -> Environment:
+    """Return the template environment: everything is escaped unless it is said to be markup."""
+    env = Environment(
+        loader=PackageLoader("rteval.reporting.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters["clean"] = clean
+    env.filters["exact"] = lambda value: json.dumps(value)
+    return env
+
+
+@cache
+def asset(name: str) -> str:
+    """Return one of the page's own files."""
+    return files("rteval.reporting.html").joinpath("assets", name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+@cache
+def script_text(name: str) -> str:
+    """Return a script as it stands between its tags; without the address of a source map, which is not shipped."""
+    lines = asset(name).rstrip().split("\n")
+    return "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL"))
+
+
+@cache
+def policy() -> str:
+    """Return the page's content security policy: nothing but the scripts and the style that it was written with."""
+    scripts = " ".join(digest(script_text(name)) for name in SCRIPTS)
+    return (
+        f"default-src 'none'; script-src {scripts}; style-src {digest(asset('report.css'))}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def digest(text: str) -> str:
+    """Return the source expression of an inline script or style (Content Security Policy level 2, hash source)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def embedded(data: object) -> str:
+    """Return data as JSON that can stand in a script element: no tag and no comment can begin in it."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def definition_of(name: str) -> str:
+    """Return the definition of a metric in one sentence; empty when none is known."""
+    metric = find_metric(metric_of(name))
+    return "" if metric is None else metric.definition
+
+
+def source_of(name: str) -> Source | None:
+    """Return whose samples make up a metric."""
+    metric = find_metric(name)
+    return None if metric is None else metric.source
+
+
+def unit_of(name: str, entry: Mapping[str, Any] | None) -> str | None:
+    """Return the unit that a metric is printed in; a distribution of ratios (``rtf``) is no share and gets no per cent."""
+    metric = find_metric(metric_of(name))
+    if metric is None:
+        return (entry or {}).get("unit")
+    return None if metric.is_distribution and metric.unit == "ratio" else metric.unit
+
+
+def reasons(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    """Return what else there is to say about the verdict, one sentence each: how the run ended, why it is invalid."""
+    end = run.get("end")
+    found = []
+    if end is None:
+        found.append("The run never said that it ended: it was killed, or its machine went down.")
+    elif end.get("detail"):
+        found.append(clean(end["detail"]))
+    counts = summary.get("counts") or {}
+    if counts.get("not_recorded"):
+        found.append(f"{counts['not_recorded']} of {counts.get('planned')} planned turns were not recorded.")
+    health = summary.get("health") or {}
+    if health.get("verdict") == "invalid":
+        found += [clean(text) for text in health.get("reasons") or []]
+    return list(dict.fromkeys(found))
+
+
+def gate_row(gate: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one gate as the page shows it."""
+    verdict = str(gate.get("verdict", ""))
+    mark, word = GATE_MARKS.get(verdict, ("?", verdict or "not judged"))
+    name = str(gate.get("metric", ""))
+    unit = unit_of(name, metrics.get(metric_of(name)))
+    shown = number(gate.get("value"), unit)
+    return {
+        "text": clean(gate.get("text", "")),
+        "metric": clean(name),
+        "kind": verdict if verdict in GATE_MARKS else "invalid",
+        "mark": mark,
+        "word": word,
+        "value": shown if shown.exact is not None else Number("no value", None),
+        "limit": number(gate.get("limit"), unit),
+        "n": gate.get("n"),
+        "reason": clean(gate.get("reason") or ""),
+        "definition": definition_of(name),
+    }
+
+
+def headlines(metrics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the numbers that are shown big, each with what it means."""
+    found = []
+    for name in HEADLINES:
+        metric = metrics.get(name)
+        if metric is None or not metric.get("n"):
+            continue
+        unit, n = unit_of(name, metric), metric.get("n")
+        timed = metric.get("p50") is not None
+        main = number(metric.get("p50") if timed else metric.get("value", metric.get("mean")), unit, n=n)
+        found.append(
+            {
+                "name": name,
+                "stat": "p50" if timed else "",
+                "main": main,
+                "second": quantile(name, metric, "p95") if timed else None,
+                "n": n,
+                "left_out": metric.get("left_out") or 0,
+                "definition": definition_of(name),
+            }
+        )
+    return found[:6]
+
+
+@dataclass(slots=True)
+class MetricTable:
+    """The metrics of one section.
+
+    Attributes:
+        rows: those that were measured, in the summary's order.
+        unmeasured: names of the others, each with the reason where one is known.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    unmeasured: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def timed(self) -> bool:
+        """Whether any of them is a distribution."""
+        return any(row["timed"] for row in self.rows)
+
+
+def metric_tables(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, MetricTable]:
+    """Return all metrics of the summary by section of the page."""
+    tables = {section: MetricTable() for section, _belongs in SECTIONS}
+    for name, metric in metrics.items():
+        table = tables[next(section for section, belongs in SECTIONS if belongs(name))]
+        unit, n = unit_of(name, metric), metric.get("n")
+        single = metric.get("value", metric.get("mean"))
+        if single is None:
+            table.unmeasured.append((clean(name), clean(metric.get("reason") or "")))
+            continue
+        table.rows.append(
+            {
+                "name": name,
+                "n": number(n),
+                "left_out": number(metric.get("left_out")),
+                "value": number(single, unit, n=n),
+                "stat": "value" if "value" in metric else "mean",
+                "timed": "p50" in metric,
+                "stats": {stat: quantile(name, metric, stat) for stat in ("p50", "p90", "p95", "p99", "min", "max")},
+                "definition": definition_of(name),
+            }
+        )
+    return tables
+
+
+def quantile(name: str, metric: Mapping[str, Any], stat: str) -> Number:
+    """Return one statistic of a metric; one that was withheld says so."""
+    value = metric.get(stat)
+    if value is None and stat in (metric.get("withheld") or {}):
+        return Number("n too small", None)
+    return number(value, unit_of(name, metric))
+
+
+def distinct(table: pd.DataFrame, column: str) -> list[str]:
+    """Return the different values of a column, in order of appearance."""
+    return [clean(value) for value in table[column].dropna().unique()] if column in table else []
+
+
+def transcription_off(turns: pd.DataFrame) -> bool:
+    """Tell whether no turn asked for a transcription."""
+    if "transcript_outcome" not in turns or not len(turns):
+        return False
+    return bool(turns["transcript_outcome"].astype("string").eq("off").all())
+
+
+def counts_of(turns: pd.DataFrame) -> dict[str, int]:
+    """Return how many turns ended in each way, ``ok`` first."""
+    found = turns["outcome"].astype("string").value_counts()
+    return {str(name): int(count) for name, count in sorted(found.items(), key=lambda pair: (pair[0] != "ok", -pair[1]))}
+
+
+def error_rows(table: pd.DataFrame, column: str, *, good: str = "ok") -> list[dict[str, Any]]:
+    """Return what went wrong, by outcome, stage and code, most frequent first, each with one example."""
+    if column not in table or not len(table):
+        return []
+    bad = table.loc[table[column].astype("string").ne(good).fillna(True)]
+    if not len(bad):
+        return []
+    keys = pd.DataFrame(
+        {
+            name: bad[name].astype("string").fillna("") if name in bad else pd.Series("", index=bad.index, dtype="string")
+            for name in (column, "failure_stage", "error_code", "error_message")
+        }
+    )
+    rows = []
+    for (outcome, stage, code), group in keys.groupby([column, "failure_stage", "error_code"], sort=False):
+        example = next((text for text in group["error_message"] if text), "")
+        rows.append(
+            {
+                "outcome": clean(outcome),
+                "stage": clean(stage),
+                "code": clean(code),
+                "count": len(group),
+                "share": number(len(group) / len(table), "ratio"),
+                "example": clean(example),
+            }
+        )
+    return sorted(rows, key=lambda row: -int(row["count"]))
+
+
+def transcript_rows(turns: pd.DataFrame) -> list[tuple[str, str, int]]:
+    """Return transcriptions that did not come, as (outcome, code, count)."""
+    if "transcript_outcome" not in turns:
+        return []
+    outcome = turns["transcript_outcome"].astype("string").fillna("")
+    code = turns["transcript_error"].astype("string").fillna("") if "transcript_error" in turns else outcome * 0
+    bad = outcome.isin(["failed", "missing"])
+    found = pd.DataFrame({"outcome": outcome[bad], "code": code[bad]}).value_counts()
+    return [(clean(key[0]), clean(key[1]), int(count)) for key, count in found.items()]
+
+
+def load_rows(
+    run: Mapping[str, Any], summary: Mapping[str, Any], turns: pd.DataFrame, sessions: pd.DataFrame
+) -> list[tuple[str, str, str]]:
+    """Return the load as (what, asked, achieved)."""
+    planned = run.get("planned") or {}
+    metrics = summary.get("metrics") or {}
+    peak = (metrics.get("sessions_peak") or {}).get("value", (run.get("live") or {}).get("sessions_peak"))
+    counts = counts_of(turns)
+    ready = int(sessions["outcome"].astype("string").eq("ready").sum()) if "outcome" in sessions else 0
+    return [
+        ("turns", number(planned.get("turns")).text, f"{number(len(turns)).text}, {number(counts.get('ok', 0)).text} ok"),
+        ("sessions", number(planned.get("sessions")).text, f"{number(len(sessions)).text}, {number(ready).text} ready"),
+        ("sessions at once", number(planned.get("sessions_at_once")).text, number(peak).text),
+        ("length of the run", "", duration(run_seconds(run))),
+    ]
+
+
+def health_rows(health: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the lags and the CPU share of the generator as rows of a table; the CPU share is one of a core."""
+    rows = []
+    for name, unit in (("send_lag_ms", "ms"), ("loop_lag_ms", "ms"), ("cpu_share", "ratio")):
+        entry = health.get(name)
+        if isinstance(entry, Mapping) and entry.get("n"):
+            values = {stat: number(entry.get(stat), unit) for stat in ("mean", "p50", "p99", "max", "limit")}
+            rows.append({"name": name, "n": number(entry["n"]), **values, "definition": HEALTH.get(name) or definition_of(name)})
+    return rows
+
+
+def worker_rows(health: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the health of each worker, when there are several."""
+    workers = health.get("workers") or {}
+    if len(workers) < 2:
+        return []
+    return [
+        {
+            "name": clean(name),
+            "send": number(entry.get("send_lag_p99_ms"), "ms"),
+            "loop": number(entry.get("loop_lag_p99_ms"), "ms"),
+            "cpu": number(entry.get("cpu_share"), "ratio"),
+        }
+        for name, entry in workers.items()
+    ]
+
+
+def fact_groups(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return what was run, in groups of (name, value)."""
+    scenario = {key: value for key, value in (run.get("scenario") or {}).items() if key != "resolved"}
+    groups: list[tuple[str, Mapping[str, Any]]] = [
+        (
+            "Run",
+            {
+                "run id": run.get("run_id"),
+                "state": summary.get("state", run.get("state")),
+                "exit code": summary.get("exit_code"),
+                "started": run.get("started_at"),
+                "ended": run.get("ended_at"),
+                **{f"label {key}": value for key, value in (run.get("labels") or {}).items()},
+            },
+        ),
+        ("Target", run.get("target") or {}),
+        ("Scenario", scenario),
+        ("Dataset", run.get("dataset") or {}),
+        ("Scoring", run.get("scoring") or {}),
+        ("Versions", run.get("versions") or {}),
+        ("Host", run.get("host") or {}),
+    ]
+    shown = []
+    for title, facts in groups:
+        rows = [(clean(key), plain(value)) for key, value in facts.items() if value is not None]
+        if rows:
+            shown.append((title, rows))
+    return shown
+
+
+def plain(value: object) -> str:
+    """Return any JSON value as one line of text."""
+    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+
+
+def when(run: Mapping[str, Any]) -> str:
+    """Return when the run started, for a person; as it stands where it is no date."""
+    text = run.get("started_at")
+    if not isinstance(text, str):
+        return ""
+    try:
+        return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+    except ValueError:
+        return clean(text)
+
+
+def run_seconds(run: Mapping[str, Any]) -> float | None:
+    """Return how long the run took, by its monotonic stamps."""
+    started, ended = run.get("started_ns"), run.get("ended_ns")
+    return (ended - started) / 1e9 if isinstance(started, int) and isinstance(ended, int) else None
+
+

@@ -1,0 +1,192 @@
+"""``summary.md``: a run on one page, fit for the job summary of a CI service. It holds no transcripts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..analysis.metrics import find_metric
+from .words import measured, say_value, say_verdict
+
+__all__ = ["escape", "markdown"]
+
+MARKS = {"pass": "✅ pass", "fail": "❌ fail", "no_data": "❌ no data", "invalid": "⚠️ invalid"}
+
+SHOWN_FAILURES = 20
+
+# What opens code, emphasis, links, HTML, tables, entities, mentions, references, emoji, formulas and bare addresses
+# anywhere in a line, and what opens lists and headings at its start.
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~&:@#$]|(?<=\bwww)\.|^[-+=]|(?<=^\d)[.)]", re.IGNORECASE)
+
+
+def escape(text: object, limit: int = 200) -> str:
+    """Return text as Markdown that shows it literally, in one line and at most ``limit`` characters long.
+
+    Nothing in it can become a link, an image, HTML, a mention or a table cell.
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = line if len(line) <= limit else line[: limit - 1] + "…"
+    return _SPECIAL.sub(r"\\\g<0>", line)
+
+
+def markdown(run: Mapping[str, Any], summary: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> str:
+    """Return the page.
+
+    Args:
+        run: what was run (``run.json``).
+        summary: what came out (``summary.json``).
+        failures: rows of ``stage``, ``outcome``, ``code``, ``n``, ``example``, most frequent first.
+    """
+    scenario = run.get("scenario") or {}
+    parts = [
+        f"# {escape(scenario.get('name', 'run'))}: {escape(say_verdict(summary))}",
+        _facts(run, summary),
+        *(f"> {escape(note, 1000)}" for note in _notes(run, summary)),
+        _gates(summary["gates"]),
+        _metrics(summary["metrics"]),
+        _failures(failures),
+        _health(summary["health"]),
+        _files(run, summary),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    target, counts = run.get("target") or {}, summary["counts"]
+    what = ", ".join(str(target[key]) for key in ("provider", "dialect", "model") if target.get(key))
+    rows = {
+        "run": summary["run_id"],
+        "state": f"{summary['state']}, exit code {summary['exit_code']}",
+        "target": f"{what} at {target['address']}" if target.get("address") else what,
+        "started": run.get("started_at") or "",
+        "turns": _turns(counts),
+        "transcriptions": ", ".join(f"{n} {what}" for what, n in counts["transcripts"].items() if n),
+        "sessions": f"{counts['sessions']} ({counts['sessions_ready']} ready, {counts['sessions_dropped']} dropped)",
+        "labels": ", ".join(f"{key}={value}" for key, value in (run.get("labels") or {}).items()),
+    }
+    return _table(("", ""), ([name, escape(value)] for name, value in rows.items() if value))
+
+
+def _turns(counts: Mapping[str, Any]) -> str:
+    ended = ", ".join(f"{n} {outcome}" for outcome, n in counts["outcomes"].items() if n)
+    missing = f"; {counts['not_recorded']} of {counts['planned']} planned were not recorded"
+    return f"{counts['turns']} ({ended or 'none'}){missing if counts['not_recorded'] else ''}"
+
+
+def _notes(run: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterable[str]:
+    detail = (run.get("end") or {}).get("detail")
+    if detail:
+        yield f"How it ended: {detail}"
+    yield from (str(warning) for warning in (run.get("live") or {}).get("warnings") or ())
+    for key, sentence in (
+        ("torn_lines", "lines of the shards could not be read: the process was killed while it wrote"),
+        ("duplicates", "turns were recorded twice; the first record counts"),
+    ):
+        if summary["counts"][key]:
+            yield f"{summary['counts'][key]} {sentence}"
+
+
+def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
+    if not gates:
+        return "## Gates\n\nNone were set."
+    rows = []
+    for gate in gates:
+        metric = find_metric(str(gate["metric"])) or find_metric(str(gate["metric"]).rpartition(".")[0])
+        unit = metric.unit if metric else ""
+        few = metric is not None and not metric.is_distribution and not metric.name.endswith(("_wer", "_cer"))
+        value = say_value(gate["value"], unit, n=gate["n"] if few else None)
+        verdict = MARKS.get(str(gate["verdict"]), str(gate["verdict"]))
+        rows.append(
+            [
+                verdict,
+                f"`{gate['text']}`",
+                value,
+                say_value(gate["limit"], unit),
+                gate["n"],
+                escape(gate["reason"] or ""),
+            ]
+        )
+    return "## Gates\n\n" + _table(("", "gate", "value", "limit", "n", "why"), rows)
+
+
+def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    shown = {name: entry for name, entry in metrics.items() if entry["n"]}
+    if not shown:
+        return "## Metrics\n\nNothing was measured."
+    times = [
+        [f"`{name}`", *(measured(name, entry, stat) for stat in ("p50", "p90", "p95", "p99", "max")), *_n(entry)]
+        for name, entry in shown.items()
+        if "value" not in entry
+    ]
+    single = [
+        [f"`{name}`", measured(name, entry, "value"), *_n(entry)] for name, entry in shown.items() if "value" in entry
+    ]
+    definitions = [f"- `{name}`: {escape(metric.definition, 1000)}" for name in shown if (metric := find_metric(name))]
+    blocks = [
+        "## Metrics",
+        _table(("", "p50", "p90", "p95", "p99", "max", "n", "left out"), times) if times else "",
+        _table(("", "value", "n", "left out"), single) if single else "",
+        "A dash is a number that was withheld: p95 needs 20 samples, p99 needs 100. "
+        "Left out are turns that were not ok, and the warm-up.",
+        "<details><summary>What these numbers mean</summary>\n\n" + "\n".join(definitions) + "\n\n</details>",
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _n(entry: Mapping[str, Any]) -> list[Any]:
+    return [entry["n"], entry["left_out"]]
+
+
+def _failures(failures: Sequence[Mapping[str, Any]]) -> str:
+    if not failures:
+        return ""
+    rows = [
+        [
+            escape(row["stage"] or "-"),
+            escape(row["outcome"]),
+            escape(row["code"] or "-"),
+            row["n"],
+            escape(row["example"] or ""),
+        ]
+        for row in failures[:SHOWN_FAILURES]
+    ]
+    more = (
+        f"\n\n{len(failures) - SHOWN_FAILURES} more kinds are in the tables." if len(failures) > SHOWN_FAILURES else ""
+    )
+    return "## Turns that were not ok\n\n" + _table(("stage", "outcome", "code", "turns", "for example"), rows) + more
+
+
+def _health(health: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            f"`{name}`",
+            *(say_value(health[name][key], "ms") for key in ("p50", "p99", "max", "limit")),
+            health[name]["n"],
+        ]
+        for name in ("send_lag_ms", "loop_lag_ms")
+        if health[name]["n"]
+    ]
+    cpu = health["cpu_share"]
+    blocks = [
+        f"## Generator health: {escape(health['verdict'].replace('_', ' '))}",
+        *(escape(reason, 1000) for reason in health["reasons"]),
+        _table(("", "p50", "p99", "max", "limit of p99", "n"), rows) if rows else "",
+        f"CPU: {cpu['mean']:.0%} of one core on average, {cpu['max']:.0%} at most." if cpu["n"] else "",
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _files(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    versions = run.get("versions") or {}
+    made = f"rteval {escape(versions['rteval'])}, " if versions.get("rteval") else ""
+    return (
+        f"## Files\n\nEverything is in {escape(summary['run_dir'], 1000)}: `report.html` to look at, `turns.parquet` "
+        f"and `turns.csv` with one row a turn, `sessions.parquet`, `deltas.parquet`, `health.parquet`, "
+        f"`summary.json`, `run.json`.\n\n{made}metric definitions version {escape(versions.get('metrics', '1'))}."
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])

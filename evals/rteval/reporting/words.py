@@ -1,0 +1,65 @@
+"""Numbers as people read them, the same in every report that is text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["measured", "say_gate", "say_value", "say_verdict"]
+
+UNITS = {"ms": " ms", "1/s": " /s", "sessions": "", "tokens": "", "stalls": ""}
+
+FEW = 10
+"""A share of fewer than this is shown as a count."""
+
+
+def say_value(value: float | None, unit: str, *, n: int | None = None) -> str:
+    """Word one number with its unit; a share becomes per cent, and a share of fewer than ten a count.
+
+    Display only: gates judge the exact number.
+    """
+    if value is None:
+        return "-"
+    if unit == "ratio":
+        if n is not None and 0 < n < FEW and abs(value * n - round(value * n)) < 1e-9:
+            return f"{round(value * n)} of {n}"
+        return f"{value * 100:.2f} %"
+    digits = 0 if float(value).is_integer() or abs(value) >= 1000 else 1 if abs(value) >= 100 else 2
+    return f"{value:.{digits}f}{UNITS.get(unit, '')}"
+
+
+def measured(name: str, entry: Mapping[str, Any], stat: str) -> str:
+    """Word one statistic of a metric (``value`` for one that has no statistics)."""
+    unit = str(entry["unit"])
+    if unit == "ratio" and stat != "value":
+        return "-" if entry.get(stat) is None else f"{entry[stat]:.3f}"
+    # Word error rates count words, so their n (turns) is not the denominator; shares of turns are.
+    counted = None if name.endswith(("_wer", "_cer")) else entry["n"]
+    return say_value(entry.get(stat), unit, n=counted if stat == "value" else None)
+
+
+def say_gate(gate: Mapping[str, Any]) -> str:
+    """Word one gate's result in a line: what, value, limit, n, and why it does not hold."""
+    reason = f" ({gate['reason']})" if gate["reason"] and gate["verdict"] != "fail" else ""
+    value = "no value" if gate["value"] is None else f"{gate['value']:.6g}"
+    return f"{gate['verdict']}: {gate['text']} (value {value}, limit {gate['limit']:.6g}, n {gate['n']}){reason}"
+
+
+def say_verdict(summary: Mapping[str, Any]) -> str:
+    """Word the verdict of a run in a line."""
+    code, gates = summary["exit_code"], summary["gates"]
+    missed = sum(gate["verdict"] != "pass" for gate in gates)
+    words = {
+        0: f"PASS: all {len(gates)} gates hold" if len(gates) > 1 else "PASS: the gate holds",
+        1: f"FAIL: {missed} of {len(gates)} gates missed" if missed else "FAIL: the run is not complete",
+        3: "REFUSED: no session became ready",
+        4: "INVALID: the generator was the bottleneck, so its times say nothing about the target",
+        5: "STOPPED by a limit of the scenario",
+        70: "BROKEN: a bug in rteval ended the run",
+        130: "INTERRUPTED by SIGINT",
+        143: "INTERRUPTED by SIGTERM",
+    }
+    if code == 0 and not gates:
+        return "COMPLETE: no gates were set"
+    sentence = words.get(code, f"ended with exit code {code}")
+    return f"{sentence} (partial run)" if summary["state"] == "partial" else sentence

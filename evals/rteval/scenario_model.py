@@ -1,0 +1,537 @@
+"""The scenario file as frozen models: every key, its type, its default and what it means.
+
+What is here is what a file may say; :mod:`rteval.scenario` reads one, :mod:`rteval.targets` works out what is dialled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WrapValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from .formats import FORMATS
+from .scenario_secrets import Redactor
+
+__all__ = [
+    "DEFAULT_GATE",
+    "Check",
+    "Conversation",
+    "DatasetChoice",
+    "Limits",
+    "Load",
+    "Report",
+    "Scenario",
+    "Scoring",
+    "Session",
+    "Target",
+    "Timeouts",
+    "Transcription",
+    "TurnDetection",
+]
+
+DEFAULT_GATE = "error_rate <= 0.01"
+"""The gate of every scenario that does not name ``error_rate`` itself and does not say ``gates: []``."""
+
+SLO_METRICS = (
+    "ttfa_ms",
+    "v2v_ms",
+    "endpoint_ms",
+    "ttfa_response_ms",
+    "leading_silence_ms",
+    "ttft_ms",
+    "input_transcript_ms",
+    "response_ms",
+    "wait_ms",
+    "delta_gap_p50_ms",
+    "delta_gap_p95_ms",
+    "delta_gap_max_ms",
+    "rtf",
+    "underrun_count",
+    "underrun_ms",
+    "talk_over_ms",
+    "output_audio_ms",
+    "input_audio_ms",
+    "speech_ms",
+    "backpressure_ms",
+)
+"""What a turn's limits in ``slo`` may name."""
+
+
+def _expected(sentence: str) -> WrapValidator:
+    """One sentence for a union, whose own errors would be one for each member."""
+
+    def check(value: Any, handler: Callable[[Any], Any]) -> Any:
+        try:
+            return handler(value)
+        except ValueError:
+            raise PydanticCustomError("expected", "expected {what}", {"what": sentence}) from None
+
+    return WrapValidator(check)
+
+
+def _short(key: str) -> Callable[[Any], Any]:
+    """A word stands for the mapping ``{key: word}``."""
+    return lambda value: {key: value} if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Milliseconds = Annotated[int, Field(ge=0)]
+# Strict models refuse a list where a tuple is declared; the entries stay strict.
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Model(BaseModel):
+    """What all parts of a scenario have in common: unknown keys and near-miss types are errors, nothing changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Timeouts(Model):
+    """How long is waited for what, in seconds."""
+
+    connect_s: Annotated[Seconds, Field(description="TCP, TLS and the WebSocket upgrade.")] = 10.0
+    session_s: Annotated[Seconds, Field(description="From the upgrade to the acknowledged session settings.")] = 10.0
+    response_s: Annotated[
+        Seconds, Field(description="Longest silence of the server while an answer is due or under way.")
+    ] = 30.0
+    transcription_s: Annotated[
+        Seconds, Field(description="How long a transcription may come after its turn's answer.")
+    ] = 10.0
+    close_s: Annotated[Seconds, Field(description="The closing handshake.")] = 5.0
+
+
+class Target(Model):
+    """The endpoint under test. Keys that belong to another provider are allowed and unused."""
+
+    provider: Annotated[
+        Literal["azure", "openai", "simulator", "custom"],
+        Field(description="Who is dialled; `simulator` starts the embedded server."),
+    ]
+    dialect: Annotated[
+        Literal["ga", "preview"], Field(description="The wire format: generally available, or preview (beta).")
+    ] = "ga"
+    endpoint: Annotated[
+        str | None,
+        Field(
+            description="azure: the resource, https://NAME.openai.azure.com (default: AZURE_OPENAI_ENDPOINT); "
+            "openai: another host than api.openai.com."
+        ),
+    ] = None
+    deployment: Annotated[
+        str | None, Field(description="azure: the deployment's name (default: AZURE_OPENAI_DEPLOYMENT_NAME).")
+    ] = None
+    model: Annotated[str | None, Field(description="The model's name; azure: another word for deployment.")] = None
+    url: Annotated[str | None, Field(description="custom: a whole ws:// or wss:// address, dialled as it stands.")] = (
+        None
+    )
+    api_version: Annotated[
+        str | None,
+        Field(description="dialect preview only (default: OPENAI_API_VERSION, else 2025-04-01-preview)."),
+    ] = None
+    auth: Annotated[
+        Literal["entra", "api_key", "none"] | None,
+        Field(
+            description="The kind of credential. Default: azure the key when its variable is set, else Entra ID; "
+            "openai the key; custom and simulator none."
+        ),
+    ] = None
+    api_key_env: Annotated[
+        str | None,
+        Field(
+            description="NAME of the environment variable that holds the key "
+            "(default: AZURE_OPENAI_API_KEY, OPENAI_API_KEY). The key itself never stands in a file.",
+        ),
+    ] = None
+    auth_header: Annotated[
+        Literal["api-key", "bearer"] | None,
+        Field(description="How a key is sent (default: azure and simulator api-key, others bearer)."),
+    ] = None
+    token_scope: Annotated[str, Field(min_length=1, description="Scope of the Entra ID token.")] = (
+        "https://cognitiveservices.azure.com/.default"
+    )
+    timeouts: Annotated[Timeouts, Field(description="How long is waited for what.")] = Timeouts()
+    ca_file: Annotated[
+        str | None, Field(description="PEM file of the authorities trusted for wss, instead of the system's.")
+    ] = None
+    proxy: Annotated[
+        str | None, Field(description="Proxy to connect through, e.g. http://proxy:3128; none unless given.")
+    ] = None
+    headers: Annotated[
+        dict[str, str], Field(description="More request headers; secret values come in as ${NAME}.")
+    ] = {}
+    behaviour: Annotated[
+        str | dict[str, Any] | None,
+        _expected("a file or a mapping"),
+        Field(description="simulator: how it behaves, a YAML file or a mapping."),
+    ] = None
+
+
+class TurnDetection(Model):
+    """Who decides that the caller has finished: nobody (manual commit), or the server."""
+
+    type: Annotated[
+        Literal["none", "server_vad", "semantic_vad"],
+        Field(description="none: the audio is committed by us; else the server listens for the end of speech."),
+    ] = "server_vad"
+    threshold: Annotated[
+        float | None, Field(ge=0, le=1, description="server_vad: how loud counts as speech, 0 to 1.")
+    ] = None
+    prefix_padding_ms: Annotated[
+        Milliseconds | None, Field(description="server_vad: audio kept from before the speech.")
+    ] = None
+    silence_duration_ms: Annotated[
+        Milliseconds | None, Field(description="server_vad: silence that ends the speech.")
+    ] = None
+    idle_timeout_ms: Annotated[
+        int | None, Field(ge=5_000, le=30_000, description="server_vad: silence after which the model speaks up.")
+    ] = None
+    eagerness: Annotated[
+        Literal["low", "medium", "high", "auto"] | None,
+        Field(description="semantic_vad: how soon it takes the caller to be done."),
+    ] = None
+    create_response: Annotated[bool | None, Field(description="Whether the end of speech makes the model answer.")] = (
+        None
+    )
+    interrupt_response: Annotated[bool | None, Field(description="Whether speech cuts a running answer.")] = None
+
+    @property
+    def on(self) -> bool:
+        """Whether the server decides when a turn ends."""
+        return self.type != "none"
+
+    def mapping(self) -> dict[str, Any] | None:
+        """What was asked, as a mapping with ``type``; ``None`` for manual commit."""
+        return self.model_dump(exclude_none=True) if self.on else None
+
+
+class Transcription(Model):
+    """Transcription of the caller's audio by the service; settings newer than these are passed on."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    model: Annotated[
+        str, Field(min_length=1, description="Model, e.g. whisper-1; on Azure with dialect ga a deployment's name.")
+    ]
+    language: Annotated[str | None, Field(description="ISO-639-1 code of the language spoken.")] = None
+    prompt: Annotated[str | None, Field(description="Words that guide the transcription.")] = None
+
+    def mapping(self) -> dict[str, Any]:
+        """What was asked, as a mapping with ``model``."""
+        return self.model_dump(exclude_none=True)
+
+
+def _turn_detection(value: Any) -> Any:
+    # Both dialects say null for manual commit, so a file may, too.
+    return {"type": "none"} if value is None else _short("type")(value)
+
+
+def _transcription(value: Any) -> Any:
+    return None if value == "none" else _short("model")(value)
+
+
+class Session(Model):
+    """What a session is asked to be, in provider-neutral names. What is absent is left to the service."""
+
+    instructions: Annotated[
+        str | None, Field(description="The system prompt: text, or {file: PATH} with a text file.")
+    ] = None
+    voice: Annotated[str | None, Field(min_length=1, description="The voice of the answers.")] = None
+    modalities: Annotated[
+        tuple[Literal["text", "audio"], ...] | None,
+        Field(
+            strict=False,
+            min_length=1,
+            max_length=2,
+            description="Kinds of output. [text, audio] is [audio] in dialect ga, which sends its transcript anyway.",
+        ),
+    ] = None
+    turn_detection: Annotated[
+        TurnDetection,
+        BeforeValidator(
+            _turn_detection,
+            json_schema_input_type=Literal["none", "server_vad", "semantic_vad"] | TurnDetection | None,
+        ),
+        Field(description="none (manual commit), server_vad, semantic_vad, or a mapping with `type` and settings."),
+    ] = TurnDetection()
+    input_audio_format: Annotated[
+        Literal["pcm16", "g711_ulaw", "g711_alaw"], Field(description="Format of the audio sent.")
+    ] = "pcm16"
+    output_audio_format: Annotated[
+        Literal["pcm16", "g711_ulaw", "g711_alaw"], Field(description="Format of the audio received.")
+    ] = "pcm16"
+    transcription: Annotated[
+        Transcription | None,
+        BeforeValidator(_transcription, json_schema_input_type=str | Transcription | None),
+        Field(description="Transcription of the caller's audio: a model, or a mapping with `model`; absent: off."),
+    ] = None
+    tools: Annotated[
+        tuple[dict[str, Any], ...],
+        Field(strict=False, description="Tools offered to the model: {type: function, name, description, parameters}."),
+    ] = ()
+    tool_choice: Annotated[
+        str | dict[str, Any] | None,
+        _expected("auto, none, required or a mapping that names a tool"),
+        Field(description="auto, none, required, or {type: function, name: NAME}."),
+    ] = None
+    temperature: Annotated[
+        float | None, Field(ge=0, le=2, description="Sampling temperature; dialect preview only.")
+    ] = None
+    max_output_tokens: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["inf"] | None,
+        _expected("a whole number from 1, or inf"),
+        Field(description="Most tokens of one answer, or inf."),
+    ] = None
+    raw: Annotated[
+        dict[str, Any], Field(description="Laid over the session object of session.update, in the dialect's own names.")
+    ] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """The session in plain data: turn detection and transcription as mappings or ``None``, formats as objects."""
+        return {
+            "instructions": self.instructions,
+            "voice": self.voice,
+            "modalities": self.modalities,
+            "turn_detection": self.turn_detection.mapping(),
+            "input_format": FORMATS[self.input_audio_format],
+            "output_format": FORMATS[self.output_audio_format],
+            "transcription": self.transcription.mapping() if self.transcription else None,
+            "tools": self.tools,
+            "tool_choice": self.tool_choice,
+            "temperature": self.temperature,
+            "max_output_tokens": self.max_output_tokens,
+            "raw": self.raw,
+        }
+
+
+class DatasetChoice(Model):
+    """Which items are run, and in which order."""
+
+    path: Annotated[str, Field(min_length=1, description="The dataset's folder.")]
+    ids: Annotated[Texts | None, Field(min_length=1, description="Only the items with these ids.")] = None
+    tags: Annotated[Texts | None, Field(min_length=1, description="Only the items with one of these tags.")] = None
+    limit: Annotated[int | None, Field(ge=1, description="At most so many items.")] = None
+    order: Annotated[Literal["file", "shuffled"], Field(description="Order of the items.")] = "file"
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of the shuffle.")] = 0
+
+
+class Conversation(Model):
+    """How items become conversations."""
+
+    items_per_session: Annotated[
+        int,
+        Field(ge=1, description="Items spoken in one session; those with one conversation_id always share a session."),
+    ] = 1
+    wait_for_playback: Annotated[
+        bool, Field(description="The next turn starts when the answer would have finished playing.")
+    ] = True
+    think_time_s: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="Pause of the caller before the next turn.")
+    ] = 0.0
+    max_session_s: Annotated[Seconds | None, Field(description="No further turn starts in a session this old.")] = None
+
+
+class Load(Model):
+    """How many sessions at once, and how audio is sent."""
+
+    sessions: Annotated[int, Field(ge=1, description="Sessions open at once, over all workers.")] = 1
+    ramp_s: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="Time over which the first sessions are started.")
+    ] = 0.0
+    repeat: Annotated[int, Field(ge=1, description="How often every item is run.")] = 1
+    pacing: Annotated[
+        Literal["realtime", "fast"],
+        Field(description="realtime: as a microphone would; fast: at once, for manual commit only."),
+    ] = "realtime"
+    frame_ms: Annotated[int, Field(ge=10, le=1000, description="Audio in one frame.")] = 100
+    engine: Annotated[Literal["auto", "asyncio"], Field(description="What starts the sessions.")] = "auto"
+
+
+class Limits(Model):
+    """What ends a run early, and what makes it invalid."""
+
+    wall_s: Annotated[Seconds | None, Field(description="Longest run.")] = None
+    turns: Annotated[int | None, Field(ge=1, description="Most turns.")] = None
+    sessions: Annotated[int | None, Field(ge=1, description="Most sessions.")] = None
+    connects_per_s: Annotated[Seconds | None, Field(description="Most connections opened in a second.")] = None
+    error_rate: Annotated[
+        float | None, Field(ge=0, le=1, description="Share of failed turns beyond which the run is stopped.")
+    ] = None
+    min_n: Annotated[int, Field(ge=1, description="Turns before error_rate is looked at.")] = 20
+    send_lag_ms: Annotated[
+        float,
+        Field(gt=0, allow_inf_nan=False, description="p99 of our lateness in sending beyond which the run is invalid."),
+    ] = 20.0
+    loop_lag_ms: Annotated[
+        float,
+        Field(
+            gt=0, allow_inf_nan=False, description="p99 of the event loop's lateness beyond which the run is invalid."
+        ),
+    ] = 20.0
+
+
+Wanted = Annotated[str | Texts | None, _expected("text or a list of texts")]
+
+
+class Check(Model):
+    """One check of every answer: of its transcript, or of its text where there is none."""
+
+    contains: Annotated[
+        Wanted, Field(description="Text that the answer contains, or a list of which all are needed.")
+    ] = None
+    regex: Annotated[
+        Wanted, Field(description="Regular expression that is found in the answer, or a list of which all are.")
+    ] = None
+    equals: Annotated[str | None, Field(description="The whole answer; both go through the normaliser.")] = None
+    tool_call: Annotated[
+        str | dict[str, Any] | None,
+        _expected("a function's name, or {name, arguments}"),
+        Field(description="A function that is called: its name, or {name, arguments}."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Check:
+        if [self.contains, self.regex, self.equals, self.tool_call].count(None) != 3:
+            raise PydanticCustomError("expected", "names exactly one of contains, regex, equals, tool_call")
+        if isinstance(self.tool_call, dict) and not isinstance(self.tool_call.get("name"), str):
+            raise PydanticCustomError("expected", "its tool_call names no function ({name, arguments})")
+        for pattern in (self.regex,) if isinstance(self.regex, str) else self.regex or ():
+            try:
+                re.compile(pattern)
+            except (re.error, RecursionError, OverflowError) as error:
+                why = {"why": str(error)}
+                raise PydanticCustomError("expected", "its regex cannot be read: {why}", why) from None
+        return self
+
+    def mapping(self) -> dict[str, Any]:
+        """The one thing that is checked, by its kind."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Scoring(Model):
+    """How transcripts and answers are judged."""
+
+    normalizer: Annotated[
+        Literal["whisper_english", "whisper_basic", "none"], Field(description="What evens out texts before WER.")
+    ] = "whisper_english"
+    wer: Annotated[bool, Field(description="Whether word and character error rates are computed.")] = True
+    checks: Annotated[
+        dict[str, Check],
+        Field(description="Checks of every answer, by name, beside what the items themselves expect."),
+    ] = {}
+
+
+class Report(Model):
+    """What is kept of a run."""
+
+    formats: Annotated[
+        tuple[str, ...], Field(strict=False, description="Reports that are written beside summary.json and the tables.")
+    ] = ("markdown", "junit", "html")
+    audio: Annotated[Literal["none", "failed", "all"], Field(description="Whose answers' audio is kept.")] = "none"
+    transcripts: Annotated[
+        Literal["full", "none"], Field(description="Whether tables and report.html hold transcripts.")
+    ] = "full"
+
+
+class Scenario(Model):
+    """One scenario: what is run against what, and what decides that it went well.
+
+    Made from a file by ``load_scenario``. Rules that join several keys are judged there, not here.
+    """
+
+    schema_version: Annotated[Literal[1], Field(description="Version of this format.")] = 1
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+            description="Names the folder under reports/ (default: the file's name).",
+        ),
+    ]
+    description: Annotated[str | None, Field(description="What it is for.")] = None
+    labels: Annotated[dict[str, str], Field(description="Words to find runs by.")] = {}
+    target: Annotated[Target, Field(description="The endpoint under test.")]
+    session: Annotated[Session, Field(description="What a session is asked to be.")] = Session()
+    dataset: Annotated[
+        DatasetChoice,
+        BeforeValidator(_short("path"), json_schema_input_type=str | DatasetChoice),
+        Field(description="The items that are run: a folder, or {path, ids, tags, limit, order, seed}."),
+    ]
+    conversation: Annotated[Conversation, Field(description="How items become conversations.")] = Conversation()
+    load: Annotated[Load, Field(description="How many sessions at once, and how audio is sent.")] = Load()
+    limits: Annotated[Limits, Field(description="What ends a run early, and what makes it invalid.")] = Limits()
+    scoring: Annotated[Scoring, Field(description="How transcripts and answers are judged.")] = Scoring()
+    slo: Annotated[
+        dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
+        Field(description="Limits a turn must meet to be good, e.g. {ttfa_ms: 1200}."),
+    ] = {}
+    gates: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            strict=False,
+            description="Conditions that decide the exit code, e.g. `ttfa_ms.p95 < 1200`. "
+            "`error_rate <= 0.01` is added unless error_rate is named or the list is empty.",
+        ),
+    ] = None
+    report: Annotated[Report, Field(description="What is kept of a run.")] = Report()
+
+    _path: Path | None = PrivateAttr(default=None)
+    _redactor: Redactor = PrivateAttr(default_factory=Redactor)
+    _digests: dict[str, str] = PrivateAttr(default_factory=dict)
+    _places: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def path(self) -> Path | None:
+        """The file it was read from."""
+        return self._path
+
+    def where(self, key: str) -> str:
+        """``file:line: key`` for a message about a key, e.g. ``gates[1]``: where it, or what holds it, was written."""
+        place, parent = self._places.get(key), key
+        while place is None and parent:
+            parent = re.sub(r"(^|\.)[^.\[\]]+$|\[[0-9]+\]$", "", parent)
+            place = self._places.get(parent)
+        place = place or (str(self._path) if self._path else None)
+        return f"{place}: {key}" if place else key
+
+    @property
+    def all_gates(self) -> tuple[str, ...]:
+        """The gates with the default one where it applies."""
+        if self.gates is None:
+            return (DEFAULT_GATE,)
+        if not self.gates or any(re.match(r"\s*error_rate\b", text) for text in self.gates):
+            return self.gates
+        return (*self.gates, DEFAULT_GATE)
+
+    def resolved(self) -> dict[str, Any]:
+        """The scenario with all defaults as data for JSON, without secrets, header values and URL queries.
+
+        A value that came from an environment variable and may be secret stands there as it was written, ``${NAME}``.
+        """
+        return self._redactor.clean(self.model_dump(mode="json"))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over what decides how a run goes: not over labels, description and where the files lie."""
+        data = self.resolved()
+        for key in ("labels", "description"):
+            del data[key]
+        base = self._path.resolve().parent if self._path else None
+        for section, key in (("dataset", "path"), ("target", "ca_file"), ("target", "behaviour")):
+            value = data[section][key]
+            if base is not None and isinstance(value, str):
+                data[section][key] = _beside(Path(value), base)
+        data["files"] = self._digests
+        return hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _beside(path: Path, base: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, base)).as_posix()
+    except ValueError:  # another drive on Windows
+        return str(path)

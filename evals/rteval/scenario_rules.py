@@ -1,0 +1,243 @@
+"""What types cannot say of a scenario: keys not built yet, settings a dialect cannot carry, keys that contradict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .scenario_yaml import Node, Path_, at
+
+if TYPE_CHECKING:
+    from .scenario_model import Scenario
+
+__all__ = ["contradictions", "not_available"]
+
+Finding = tuple[Path_, str]
+
+# ---- keys of the contract that are not built yet: said so, never ignored ----
+
+NOT_AVAILABLE: tuple[Path_, ...] = (
+    ("matrix",),
+    ("baseline",),
+    ("load", "stages"),
+    ("load", "arrivals"),
+    ("load", "max_sessions"),
+    ("load", "duration_s"),
+    ("load", "warmup_s"),
+    ("limits", "cost_usd"),
+    ("target", "credential"),
+    ("scoring", "scorers"),
+    ("report", "ci"),
+)
+
+
+def not_available(root: Node) -> Iterator[Finding]:
+    """Keys and values that the format foresees and this version cannot do."""
+    for path in NOT_AVAILABLE:
+        if at(root, path) is not None:
+            yield path, "is not available yet"
+    engine = at(root, ("load", "engine"))
+    if engine is not None and engine.value == "locust":
+        yield ("load", "engine"), "locust is not available yet; use auto or asyncio"
+    gates = at(root, ("gates",))
+    for index, gate in enumerate(gates.value if gates is not None and isinstance(gates.value, list) else ()):
+        if isinstance(gate.value, dict):
+            yield ("gates", index), "a gate in mapping form is not available yet; write it as text"
+        elif isinstance(gate.value, str) and re.search(r"\bbaseline\b", gate.value):
+            yield ("gates", index), "a gate against `baseline` is not available yet"
+    create = at(root, ("session", "turn_detection", "create_response"))
+    if create is not None and create.value is False:
+        yield (
+            ("session", "turn_detection", "create_response"),
+            "false is not available yet: nothing would ask for the answer",
+        )
+
+
+# ---- what a dialect cannot carry ----
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """One setting that not every dialect can carry.
+
+    Attributes:
+        path: the setting.
+        asked: whether the scenario asks for what cannot be carried.
+        dialect: the dialect that cannot.
+        api_versions: only these versions cannot; empty: none of the dialect's can.
+        sentence: what to say and do.
+    """
+
+    path: Path_
+    asked: Callable[[Scenario], bool]
+    dialect: str
+    sentence: str
+    api_versions: tuple[str, ...] = ()
+
+
+_FIRST = "2024-10-01-preview"
+_SECOND = "2024-12-17"
+_VAD: Path_ = ("session", "turn_detection")
+
+# Sources: session objects of the OpenAI and Azure OpenAI realtime references, per dialect and api-version.
+CANNOT_CARRY = (
+    Carried(
+        ("session", "temperature"),
+        lambda s: s.session.temperature is not None,
+        "ga",
+        "dialect ga has no temperature; remove it, or use dialect: preview",
+    ),
+    Carried(
+        (*_VAD, "idle_timeout_ms"),
+        lambda s: s.session.turn_detection.idle_timeout_ms is not None,
+        "preview",
+        "dialect preview has no idle timeout; remove it, or use dialect: ga",
+    ),
+    Carried(
+        ("session", "tools"),
+        lambda s: any(tool.get("type") == "mcp" for tool in s.session.tools),
+        "preview",
+        "dialect preview has no mcp tools; remove them, or use dialect: ga",
+    ),
+    Carried(
+        ("session", "tool_choice"),
+        lambda s: isinstance(s.session.tool_choice, dict) and s.session.tool_choice.get("type") == "mcp",
+        "preview",
+        "dialect preview has no mcp tools; name a function, or use dialect: ga",
+    ),
+    Carried(
+        (*_VAD, "type"),
+        lambda s: s.session.turn_detection.type == "semantic_vad",
+        "preview",
+        "api_version {api_version} has no semantic_vad; use server_vad, or a later api_version",
+        (_FIRST,),
+    ),
+    Carried(
+        (*_VAD, "create_response"),
+        lambda s: s.session.turn_detection.create_response is not None,
+        "preview",
+        "api_version {api_version} has no create_response; remove it, or use a later api_version",
+        (_FIRST,),
+    ),
+    Carried(
+        (*_VAD, "interrupt_response"),
+        lambda s: s.session.turn_detection.interrupt_response is not None,
+        "preview",
+        "api_version {api_version} has no interrupt_response; remove it, or use a later api_version",
+        (_FIRST, _SECOND),
+    ),
+)
+
+
+def _dialect(scenario: Scenario, api_version: str | None) -> Iterator[Finding]:
+    target = scenario.target
+    for rule in CANNOT_CARRY:
+        if rule.dialect != target.dialect or not rule.asked(scenario):
+            continue
+        if rule.api_versions and api_version not in rule.api_versions:
+            continue
+        yield rule.path, rule.sentence.format(api_version=api_version)
+    if target.dialect == "ga" and target.api_version is not None and target.provider in ("azure", "simulator"):
+        yield ("target", "api_version"), "belongs to dialect preview; remove it, or use dialect: preview"
+
+
+# ---- keys that contradict one another ----
+
+_OF_TYPE = {
+    "server_vad": ("threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms"),
+    "semantic_vad": ("eagerness",),
+}
+_BOTH_VADS = ("create_response", "interrupt_response")
+_CHECKS_OF_ITEMS = ("contains", "regex", "equals", "tool_call", "pass_rate")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, 5.1: a field name is a token
+_PROXIES = ("http://", "https://", "socks4://", "socks4a://", "socks5://", "socks5h://")
+_OURS = ("host", "connection", "upgrade")
+
+
+def _target(scenario: Scenario) -> Iterator[Finding]:
+    target = scenario.target
+    if target.provider == "custom" and target.url is None:
+        yield ("target", "url"), "is required with provider: custom (a whole ws:// or wss:// address)"
+    if target.provider == "openai" and target.auth == "entra":
+        yield ("target", "auth"), "OpenAI takes keys only; use api_key"
+    if target.api_key_env is not None and not _NAME.match(target.api_key_env):
+        yield ("target", "api_key_env"), "is the name of an environment variable, e.g. AZURE_OPENAI_API_KEY"
+    if target.provider in ("custom", "simulator") and target.auth == "api_key" and target.api_key_env is None:
+        yield (
+            ("target", "api_key_env"),
+            f"is required with provider: {target.provider} and auth: api_key (the variable that holds the key)",
+        )
+    if target.proxy is not None and not target.proxy.startswith(_PROXIES):
+        yield ("target", "proxy"), f"starts with one of {', '.join(_PROXIES)}"
+    for name, value in target.headers.items():
+        path = ("target", "headers", name)
+        if not _HEADER.match(name):
+            yield path, "is no name of a header"
+        elif name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
+            yield path, "is set by the WebSocket handshake itself"
+        if not value.isprintable():
+            yield path, "holds a line break or a control character"
+    for key in ("ca_file", "behaviour"):
+        value = getattr(target, key)
+        if isinstance(value, str) and not Path(value).is_file():
+            yield ("target", key), f"there is no file {value}"
+
+
+def _session(scenario: Scenario) -> Iterator[Finding]:
+    session = scenario.session
+    detection = session.turn_detection
+    foreign: dict[str, str] = {
+        key: owner for owner, keys in _OF_TYPE.items() if owner != detection.type for key in keys
+    }
+    if not detection.on:
+        foreign |= dict.fromkeys(_BOTH_VADS, "server_vad and semantic_vad")
+    for key, owner in foreign.items():
+        if getattr(detection, key) is not None:
+            yield (*_VAD, key), f"belongs to {owner}, not to {detection.type}"
+    if session.modalities is not None and len(set(session.modalities)) != len(session.modalities):
+        yield ("session", "modalities"), "names one kind twice"
+    for index, tool in enumerate(session.tools):
+        yield from _tool(("session", "tools", index), tool)
+    if isinstance(session.tool_choice, str) and session.tool_choice not in ("auto", "none", "required"):
+        yield ("session", "tool_choice"), "must be auto, none, required or {type: function, name: NAME}"
+    if scenario.load.pacing == "fast" and detection.on:
+        yield (
+            ("load", "pacing"),
+            f"fast needs manual commit, and session.turn_detection is {detection.type}: "
+            "use session.turn_detection: none, or pacing: realtime",
+        )
+
+
+def _tool(path: Path_, tool: dict[str, Any]) -> Iterator[Finding]:
+    kind = tool.get("type")
+    if kind not in ("function", "mcp"):
+        yield path, "needs type: function (or mcp)"
+    elif kind == "function" and not (isinstance(tool.get("name"), str) and tool["name"]):
+        yield path, "needs a name"
+    elif kind == "function" and not isinstance(tool.get("parameters", {}), dict):
+        yield (*path, "parameters"), "expected a mapping (a JSON Schema)"
+
+
+def _judging(scenario: Scenario) -> Iterator[Finding]:
+    for name in scenario.scoring.checks:
+        if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+            yield ("scoring", "checks", name), "a check is named in letters, digits and _ (it names a column)"
+        elif name in _CHECKS_OF_ITEMS:
+            yield ("scoring", "checks", name), "is taken by what items expect themselves; choose another name"
+
+
+def contradictions(scenario: Scenario, *, api_version: str | None) -> Iterator[Finding]:
+    """What the keys of a scenario, each right by itself, get wrong together.
+
+    Args:
+        scenario: a scenario with valid types.
+        api_version: the one that would be dialled in dialect preview.
+    """
+    yield from _target(scenario)
+    yield from _session(scenario)
+    yield from _dialect(scenario, api_version)
+    yield from _judging(scenario)

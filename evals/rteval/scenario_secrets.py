@@ -1,0 +1,154 @@
+"""What in a scenario is secret: literal ones are found before a run, and none is left in what is stored of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .redact import MARK, redact
+from .scenario_yaml import Node, Path_, Problem, walk
+
+__all__ = ["Redactor", "literal_secrets", "may_be_secret"]
+
+_REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$\$")
+_DEFAULTS = re.compile(r":-[^}]*\}")
+_DEFAULT = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*:-([^}]*)\}")
+
+# Forms that are a credential wherever they stand: OpenAI keys (sk-...), ephemeral client secrets (ek_...), JSON Web
+# Tokens (RFC 7519: base64url of '{"' is eyJ), GitHub tokens and AWS key ids, which land in wrong fields now and then.
+_UNMISTAKABLE = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:sk-[A-Za-z0-9_-]{16,}|ek_[A-Za-z0-9_-]{16,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}"
+    r"|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})"
+)
+# Azure keys have been 32 hex digits, and are 84 letters and digits now.
+_KEY_SHAPED = re.compile(r"(?<![A-Za-z0-9])(?:[0-9a-fA-F]{32,}|[A-Za-z0-9]{64,})(?![A-Za-z0-9])")
+_BEARER = re.compile(r"\bBearer\s+[A-Za-z0-9._~+/-]{8,}", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(?:^|[-_.])(?:authorization|api[-_]?key|key|token|secret|password|passwd|pwd|cookie|credential|sas|sig|signature|"
+    r"code|auth|assertion)s?(?:$|[-_.])",
+    re.IGNORECASE,
+)
+_NOT_SECRET_NAME = re.compile(r"^max[-_]|[-_](?:env|scope)$", re.IGNORECASE)
+_CURE = "keep it in an environment variable, and name that in target.api_key_env or write ${NAME}"
+
+
+def _names_a_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None and _NOT_SECRET_NAME.search(name) is None
+
+
+def may_be_secret(path: Path_) -> bool:
+    """Whether the value at ``path`` must not be repeated in a message."""
+    return path[:2] in (("target", "headers"), ("target", "proxy")) or (bool(path) and _names_a_secret(str(path[-1])))
+
+
+def _literal_part(node: Node) -> str:
+    """What of a text stands in the file itself: variables taken out, their defaults kept."""
+    if node.written is None:
+        return str(node.value)
+    return _REFERENCE.sub("", _DEFAULT.sub(r"\1", node.written))
+
+
+def literal_secrets(root: Node) -> Iterator[Problem]:
+    """Keys and tokens that stand in a file or on a command line instead of coming from the environment."""
+    for path, node in walk(root):
+        if isinstance(node.value, str) and node.value:
+            sentence = _literal_secret(path, node)
+            if sentence is not None:
+                yield Problem(path, sentence, node.origin, node.line)
+
+
+def _literal_secret(path: Path_, node: Node) -> str | None:
+    text = _literal_part(node)
+    name = str(path[-1]) if path else ""
+    if path[:2] == ("target", "api_key_env"):
+        if _UNMISTAKABLE.search(text) or _KEY_SHAPED.search(text):
+            return "looks like a key; give the NAME of the environment variable that holds it"
+        return None
+    if _UNMISTAKABLE.search(text) or _BEARER.search(text):
+        return f"holds a key or token; {_CURE}"
+    if not (path[:1] == ("target",) or path[:2] == ("session", "raw")):
+        return None
+    if path[:2] == ("target", "headers") and _names_a_secret(name):
+        bare = re.sub(r"^\s*(?:bearer|basic|apikey)?\s*$", "", text, flags=re.IGNORECASE)
+        return f"the value of this header is a secret; {_CURE}" if bare else None
+    if _KEY_SHAPED.search(text):
+        return f"looks like a key; {_CURE}"
+    if "://" in node.value:
+        return _secret_in_url(node)
+    return None
+
+
+def _secret_in_url(node: Node) -> str | None:
+    # Variables stand in place of their values here, so that what is left of them is what the file says.
+    written = node.written if node.written is not None else str(node.value)
+    try:
+        parts = urlsplit(_DEFAULT.sub(r"\1", _REFERENCE.sub("", written)))
+    except ValueError:
+        return None  # no address: said elsewhere
+    user, colon, password = parts.netloc.rpartition("@")[0].partition(":")
+    if password or (user and not colon):
+        return f"holds a password or token before the @; {_CURE}"
+    for pair in parts.query.split("&"):
+        key, _, value = pair.partition("=")
+        if value and _names_a_secret(unquote(key)):
+            return f"its query carries a secret ({unquote(key)}); {_CURE}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Redactor:
+    """Takes secrets out of a scenario's data.
+
+    Attributes:
+        written: for values with secret variables in them, what stands in the file.
+        secrets: values of those variables; taken out wherever else they occur.
+    """
+
+    written: dict[Path_, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, root: Node) -> Redactor:
+        """The redactor for a tree: it knows which values came from which variables."""
+        written: dict[Path_, str] = {}
+        secrets: set[str] = set()
+        for path, node in walk(root):
+            if not node.variables or node.written is None:
+                continue
+            named = bool(path) and _names_a_secret(str(path[-1]))
+            hidden = {value for name, value in node.variables if named or _names_a_secret(name) or _looks_secret(value)}
+            in_query = path[:1] == ("target",) and "?" in str(node.value)
+            if hidden or in_query or may_be_secret(path):
+                written[path] = node.written
+            # A short value is no secret worth the name, and would blot out half the text.
+            secrets |= {value for value in hidden if len(value) >= 6}
+        return cls(written, tuple(sorted(secrets, key=len, reverse=True)))
+
+    def clean(self, data: dict[str, Any]) -> dict[str, Any]:
+        """The data without secrets; the argument is left as it is."""
+        cleaned = self._clean((), data)
+        assert isinstance(cleaned, dict)
+        return cleaned
+
+    def _clean(self, path: Path_, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._clean((*path, key), inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._clean((*path, index), inner) for index, inner in enumerate(value)]
+        if path[:2] == ("target", "headers"):
+            return "".join(_REFERENCE.findall(_DEFAULTS.sub("}", self.written.get(path, "")))) or MARK
+        value = self.written.get(path, value)
+        if not isinstance(value, str):
+            return value
+        if path[:1] == ("target",) and "://" in value:
+            return redact(value, self.secrets)
+        for secret in self.secrets:
+            value = value.replace(secret, MARK)
+        return value
+
+
+def _looks_secret(value: str) -> bool:
+    return any(pattern.search(value) for pattern in (_UNMISTAKABLE, _KEY_SHAPED, _BEARER))

@@ -1,0 +1,293 @@
+"""Append-only shards of a run: what is flushed survives a ``kill -9``; tables are made from them afterwards.
+
+A shard is ``shards/<worker>.jsonl`` in the run folder: one record a line, ``{"turn": ...}``, ``{"session": ...}`` or
+``{"health": ...}``. Its writer holds a lock on it while it lives, so that nobody takes a run that still goes for a
+crashed one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from .errors import RunFolderError
+from .records import (
+    DeltaKind,
+    Deltas,
+    HealthSample,
+    Outcome,
+    SessionRecord,
+    Stage,
+    TranscriptOutcome,
+    TurnRecord,
+    Usage,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; there a run that still goes cannot be told from a crashed one
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Record", "Records", "ShardWriter", "Torn", "is_writing", "iter_shards", "read_shards", "shard_paths"]
+
+SHARDS = "shards"
+FLUSH_BYTES = 4 * 1024 * 1024
+"""A writer flushes by itself beyond this, so that a forgotten ``flush()`` costs bounded memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """A line that cannot be read: the last one of a killed writer, or damage.
+
+    Attributes:
+        path: its shard.
+        line: 1-based number of the line.
+    """
+
+    path: Path
+    line: int
+
+
+Record = TurnRecord | SessionRecord | HealthSample
+
+
+@dataclass(slots=True)
+class Records:
+    """All records of a run folder.
+
+    Attributes:
+        torn: lines that could not be read.
+    """
+
+    turns: list[TurnRecord] = field(default_factory=list)
+    sessions: list[SessionRecord] = field(default_factory=list)
+    health: list[HealthSample] = field(default_factory=list)
+    torn: list[Torn] = field(default_factory=list)
+
+
+class ShardWriter:
+    """Writes the records of one worker; records wait in memory until ``flush()``.
+
+    Arguments:
+        run_dir: the run folder; ``shards/`` is made in it.
+        worker: name of the worker, unique in the run.
+
+    Raises:
+        RunFolderError: the shard cannot be opened or written, or another process writes it.
+    """
+
+    def __init__(self, run_dir: Path, worker: str) -> None:
+        self.path = run_dir / SHARDS / (re.sub(r"[^A-Za-z0-9._-]", "_", worker) + ".jsonl")
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._fd = -1
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise RunFolderError(f"cannot write {self.path}: {error.strerror}") from error
+        if not _lock(self._fd):
+            self.close()
+            raise RunFolderError(f"{self.path} is being written by another process")
+        size = os.fstat(self._fd).st_size
+        if size and os.pread(self._fd, 1, size - 1) != b"\n":
+            self._add(b"\n")  # an earlier writer was killed in the middle of a line: ours starts on its own
+
+    def turn(self, record: TurnRecord) -> None:
+        """Add one turn with its deltas."""
+        self._add(b'{"turn":' + _dumps(record) + b"}\n")
+
+    def session(self, record: SessionRecord) -> None:
+        """Add one session."""
+        self._add(b'{"session":' + _dumps(record) + b"}\n")
+
+    def health(self, sample: HealthSample) -> None:
+        """Add one health sample."""
+        self._add(b'{"health":' + _dumps(sample) + b"}\n")
+
+    def flush(self) -> None:
+        """Hand everything that waits to the operating system; from then on the death of this process loses none of it.
+
+        Raises:
+            RunFolderError: the disk refused; what was not written stays in memory for the next call.
+        """
+        if not self._waiting:
+            return
+        data = memoryview(b"".join(self._waiting))
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            raise RunFolderError(f"cannot write {self.path}: {error.strerror}") from error
+        finally:
+            self._waiting = [bytes(data)] if data else []
+            self._waiting_bytes = len(data)
+
+    def close(self) -> None:
+        """Flush, then let go of the shard. Closing twice is fine."""
+        if self._fd < 0:
+            return
+        try:
+            self.flush()
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> ShardWriter:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close."""
+        self.close()
+
+    def _add(self, line: bytes) -> None:
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+        if self._waiting_bytes > FLUSH_BYTES:
+            self.flush()
+
+
+def shard_paths(run_dir: Path) -> list[Path]:
+    """Return the shards of a run folder in a fixed order; empty when there are none."""
+    return sorted((run_dir / SHARDS).glob("*.jsonl"))
+
+
+def is_writing(path: Path) -> bool:
+    """Say whether a writer has the shard open now (always ``False`` where the system has no file locks)."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return not _lock(fd)
+    finally:
+        os.close(fd)
+
+
+def iter_shards(run_dir: Path) -> Iterator[Record | Torn]:
+    """Yield every record of a run folder, one at a time, shard after shard; unreadable lines come as ``Torn``."""
+    for path in shard_paths(run_dir):
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    yield _record(orjson.loads(line))
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    yield Torn(path, number)
+
+
+def read_shards(run_dir: Path) -> Records:
+    """Read every record of a run folder into memory (``iter_shards`` does it one at a time)."""
+    records = Records()
+    for record in iter_shards(run_dir):
+        match record:
+            case TurnRecord():
+                records.turns.append(record)
+            case SessionRecord():
+                records.sessions.append(record)
+            case HealthSample():
+                records.health.append(record)
+            case Torn():
+                records.torn.append(record)
+    return records
+
+
+def _lock(fd: int) -> bool:
+    """Lock an open file for this writer; ``False`` when another holds it. A file system without locks says yes."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _dumps(record: Record) -> bytes:
+    try:
+        return orjson.dumps(record)
+    except TypeError:
+        # Half a surrogate pair, an integer beyond 64 bits, a key that is no text: a strange server or dataset may hold
+        # them, and a row must not be lost for it.
+        return orjson.dumps({f.name: _plain(getattr(record, f.name)) for f in fields(record)})
+
+
+def _plain(value: Any) -> Any:
+    """Return the nearest value that JSON and Parquet can carry."""
+    match value:
+        case bool() | None | float():
+            return value
+        case int():
+            return value if -(2**63) <= value < 2**63 else float(value) if abs(value) < 2**1000 else str(value)[:100]
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case dict():
+            return {_plain(str(key)): _plain(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [_plain(entry) for entry in value]
+        case Usage() | Deltas():
+            return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        case _:
+            return _plain(str(value))
+
+
+def _record(line: dict[str, dict[str, Any]]) -> Record:
+    ((kind, data),) = line.items()
+    match kind:
+        case "turn":
+            return _turn(data)
+        case "session":
+            return _session(data)
+        case "health":
+            return HealthSample(**_known(HealthSample, data))
+    raise ValueError(kind)
+
+
+def _turn(data: dict[str, Any]) -> TurnRecord:
+    values = _known(TurnRecord, data)
+    values["outcome"] = Outcome(values["outcome"])
+    with suppress(KeyError):
+        values["transcript_outcome"] = TranscriptOutcome(values["transcript_outcome"])
+    _stage(values)
+    for name in ("tags", "oddities", "tool_calls"):
+        if name in values:
+            values[name] = tuple(values[name])
+    if "usage" in values:
+        values["usage"] = Usage(**_known(Usage, values["usage"]))
+    if "deltas" in values:
+        deltas = Deltas(**_known(Deltas, values["deltas"]))
+        deltas.kind = [DELTA_KINDS[kind] for kind in deltas.kind]
+        values["deltas"] = deltas
+    return TurnRecord(**values)
+
+
+def _session(data: dict[str, Any]) -> SessionRecord:
+    values = _known(SessionRecord, data)
+    _stage(values)
+    for name in ("unknown_event_types", "rate_limits"):
+        if name in values:
+            values[name] = tuple(values[name])
+    return SessionRecord(**values)
+
+
+def _stage(values: dict[str, Any]) -> None:
+    if values.get("failure_stage") is not None:
+        values["failure_stage"] = Stage(values["failure_stage"])
+
+
+def _known(record: type, data: dict[str, Any]) -> dict[str, Any]:
+    """Drop what a newer version may have added."""
+    return {name: data[name] for name in FIELDS[record] if name in data}
+
+
+RECORDS = (TurnRecord, SessionRecord, HealthSample, Usage, Deltas)
+FIELDS: dict[type, tuple[str, ...]] = {record: tuple(f.name for f in fields(record)) for record in RECORDS}
+DELTA_KINDS: dict[str, DeltaKind] = {kind.value: kind for kind in DeltaKind}

@@ -1,0 +1,233 @@
+"""A judged run as the report page gets it: made up, seeded, with the columns and shapes of a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rteval.analysis.health import judge_health
+from rteval.analysis.metrics import METRICS
+from rteval.analysis.stats import describe
+from rteval.scoring.normalize import normalizer
+from rteval.scoring.words import count_errors
+
+START = 5_000_000_000_000
+NORMALIZER = normalizer("whisper_english")
+
+SENTENCES = [
+    "I would like to change the delivery address of my order number four four seven one two",
+    "My internet connection drops every evening around eight o'clock",
+    "Can you tell me when my refund for the blue jacket will arrive",
+    "The confirmation code is seven three nine zero five one",
+    "My name is Siobhan Wojciechowski and I called about this yesterday",
+    "Please cancel the subscription before the end of the month",
+    "I was charged twice for the same ticket and I want the second payment back",
+    "Could I speak with somebody about my broken washing machine",
+]
+CONFUSIONS = {"four": "for", "eight": "ate", "blue": "new", "Siobhan": "Shivon", "charged": "charge", "back": "", "zero": "oh"}
+
+
+@dataclass
+class FakeRun:
+    """The arguments of ``write_html`` but the path."""
+
+    run: dict[str, Any]
+    summary: dict[str, Any]
+    turns: pd.DataFrame
+    sessions: pd.DataFrame
+    deltas: pd.DataFrame
+    health: pd.DataFrame
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """As keyword arguments."""
+        return {name: getattr(self, name) for name in ("run", "summary", "turns", "sessions", "deltas", "health")}
+
+
+def heard(reference: str, rng: np.random.Generator) -> str:
+    """A transcript with a few plausible errors."""
+    words = []
+    for word in reference.split():
+        if word in CONFUSIONS and rng.random() < 0.35:
+            word = CONFUSIONS[word]
+        if rng.random() < 0.02:
+            word += " um"
+        if word:
+            words.append(word)
+    return " ".join(words)
+
+
+def turn_row(number: int, rng: np.random.Generator, *, text: bool, ok: bool, references: bool) -> dict[str, Any]:
+    """One row, raw and derived columns."""
+    reference = SENTENCES[number % len(SENTENCES)]
+    session = f"w0-{number // 2:05d}"
+    started = START + int((number // 16) * 7.5e9 + rng.uniform(0, 2e9))
+    speech_end = started + int(rng.uniform(2.5e9, 5e9))
+    endpoint = None if text or not ok else float(rng.normal(560, 30))
+    ttfa = float((endpoint or 0) + rng.lognormal(5.9, 0.35)) if ok else None
+    silence = float(rng.uniform(0, 80)) if ok else None
+    length = float(rng.uniform(1500, 6000)) if ok else None
+    response = ttfa + length * 0.4 if ok else None
+    transcript = heard(reference, rng) if ok and not text else None
+    counts = count_errors(reference, transcript, NORMALIZER) if transcript is not None and references else None
+    failures = [
+        ("failed", "respond", "server_error", "The server had an error while processing your request."),
+        ("timeout", "respond", "response_timeout", "no event for 30 s"),
+        ("dropped", "speak", "close_1006", "the connection ended without a close frame"),
+    ]
+    outcome, stage, code, message = ("ok", None, None, None) if ok else failures[number % 3]
+
+    def at(ms: float | None) -> int | None:
+        return None if ms is None else speech_end + int(ms * 1e6)
+
+    return {
+        "run_id": "20261120-233000-ab12", "variant": None, "worker": "w0", "session": session,
+        "session_id": f"sess_{number // 2:06d}", "turn": number % 2, "item": f"support-{number % len(SENTENCES):02d}",
+        "attempt": 1 + number // len(SENTENCES), "modality": "text" if text else "audio",
+        "tags": ("digits",) if "code" in reference else (), "language": "en", "dialect": "ga", "concurrency": 8,
+        "warmup": number < 2, "started_at": "2026-11-20T23:30:00+00:00", "outcome": outcome, "failure_stage": stage,
+        "error_code": code, "error_message": message, "modality_missing": False,
+        "transcript_outcome": "off" if text else "ok" if ok else "missing", "transcript_error": None,
+        "started_ns": started, "due_ns": started, "speech_end_ns": speech_end, "speech_stopped_ns": at(endpoint),
+        "first_audio_ns": at(ttfa), "response_done_ns": at(response), "reference": reference if references else None,
+        "input_transcript": transcript, "output_transcript": "Sure, I can help you with that." if ok else None,
+        "output_text": None, "expect": None, "normalizer": NORMALIZER.name,
+        "endpoint_ms": endpoint, "ttfa_ms": ttfa, "v2v_ms": None if not ok else ttfa + silence,
+        "leading_silence_ms": silence, "response_ms": response, "output_audio_ms": length, "send_lag_ms": rng.exponential(0.4),
+        "input_ref_words": counts and counts.ref_words, "input_hits": counts and counts.hits,
+        "input_substitutions": counts and counts.substitutions, "input_deletions": counts and counts.deletions,
+        "input_insertions": counts and counts.insertions,
+        "input_wer": counts and counts.wer, "input_tokens": 120 if ok else None, "output_tokens": 310 if ok else None,
+        "output_audio_tokens": 240 if ok else None, "check_contains": ok or None, "meta_agent": "b<2>",
+    }
+
+
+def metrics_of(turns: pd.DataFrame) -> dict[str, Any]:
+    """The metrics of a summary, in its shape."""
+    found: dict[str, Any] = {}
+    good = turns[(turns["outcome"] == "ok") & ~turns["warmup"].astype(bool)] if len(turns) else turns
+    counted = len(turns[~turns["warmup"].astype(bool)]) if len(turns) else 0
+    for name, metric in METRICS.items():
+        if metric.is_distribution:
+            values = good[name].dropna().to_numpy(dtype=float, copy=True) if name in good else np.empty(0)
+            stats = describe(values)
+            found[name] = {
+                "n": stats.n, "left_out": counted - stats.n, "unit": metric.unit, "mean": stats.mean, "p50": stats.p50,
+                "p90": stats.p90, "p95": stats.p95, "p99": stats.p99, "min": stats.min, "max": stats.max,
+                "withheld": dict(stats.withheld),
+            }
+        else:
+            found[name] = {"n": 0, "left_out": 0, "unit": metric.unit, "value": None, "reason": "not measured"}
+    if counted:
+        bad = int((~turns.loc[~turns["warmup"].astype(bool), "outcome"].isin(["ok", "cut"])).sum())
+        found["error_rate"].update(n=counted, value=bad / counted, reason=None)
+        found["turns_per_s"].update(n=counted, value=counted / 91.5, reason=None)
+        found["sessions_peak"].update(n=1, value=8, reason=None)
+        words = good["input_ref_words"].dropna() if "input_ref_words" in good else pd.Series(dtype=float)
+        if len(words):
+            errors = good[["input_substitutions", "input_deletions", "input_insertions"]].to_numpy(float).sum()
+            for token in ("input_tokens", "output_tokens", "output_audio_tokens"):
+                found[token].update(n=len(good), value=int(good[token].sum()), reason=None)
+            found["input_wer"].update(n=len(words), value=float(errors / words.sum()), reason=None)
+            found["transcript_missing_rate"].update(n=counted, value=bad / counted, reason=None)
+    return found
+
+
+def judged(texts: list[str], metrics: dict[str, Any], invalid: bool) -> list[dict[str, Any]]:
+    """The gates of a summary."""
+    from rteval.analysis.gates import judge_gates, parse_gates
+
+    why = "send_lag_ms.p99 is 41.2 ms, the limit is 20 ms" if invalid else None
+    return [result.as_dict() for result in judge_gates(parse_gates(texts), metrics, invalid=why)]
+
+
+def fake_run(
+    n: int = 96,
+    *,
+    seed: int = 7,
+    failing: float = 0.04,
+    text: bool = False,
+    references: bool = True,
+    transcripts: str = "full",
+    exit_code: int | None = None,
+    state: str = "complete",
+    gates: tuple[str, ...] = ("ttfa_ms.p95 < 1200", "input_wer <= 0.03", "error_rate <= 0.05"),
+    change: Callable[[dict[str, Any]], None] | None = None,
+) -> FakeRun:
+    """A run of ``n`` turns, of which a share fails."""
+    rng = np.random.default_rng(seed)
+    rows = [turn_row(number, rng, text=text, ok=rng.random() >= failing, references=references) for number in range(n)]
+    for row in rows:
+        if change is not None:
+            change(row)
+    columns = list(turn_row(0, np.random.default_rng(0), text=text, ok=True, references=True))
+    turns = pd.DataFrame(rows, columns=columns)
+    for name in columns:
+        if name.endswith("_ns"):
+            turns[name] = turns[name].astype("Int64")
+        elif name.endswith("_ms") or name == "input_wer":
+            turns[name] = turns[name].astype("Float64").astype(float)
+    count = (n + 1) // 2
+    sessions = pd.DataFrame(
+        {
+            "session": [f"w0-{number:05d}" for number in range(count)],
+            "outcome": ["refused" if number == 3 and failing else "ready" for number in range(count)],
+            "failure_stage": ["connect" if number == 3 and failing else None for number in range(count)],
+            "error_code": ["http_429" if number == 3 and failing else None for number in range(count)],
+            "error_message": ["Too Many Requests" if number == 3 and failing else None for number in range(count)],
+        },
+        columns=["session", "outcome", "failure_stage", "error_code", "error_message"],
+    )
+    metrics = metrics_of(turns)
+    invalid = exit_code == 4
+    results = judged(list(gates), metrics, invalid)
+    code = (0 if all(gate["verdict"] == "pass" for gate in results) else 1) if exit_code is None else exit_code
+    span = 90 if n else 0
+    samples = [
+        {"worker": "w0", "kind": kind, "at_ns": START + int(second * 1e9), "value": value}
+        for second in range(span)
+        for kind, value in [
+            ("loop", float(rng.exponential(0.3))), ("send", float(rng.exponential(0.5))),
+            ("send", float(rng.exponential(0.5))), ("cpu", float(rng.uniform(0.1, 0.3))),
+            ("sessions", float(min(8, second // 2, (span - second) // 2))),
+        ]
+    ]
+    health = pd.DataFrame(samples, columns=["worker", "kind", "at_ns", "value"])
+    run = {
+        "schema_version": 1, "run_id": "20261120-233000-ab12",
+        "scenario": {"name": "support", "path": "scenarios/support.yaml", "hash": "sha256:12ab", "resolved": {}},
+        "labels": {"branch": "main"},
+        "target": {"provider": "azure", "dialect": "ga", "address": "wss://example.openai.azure.com/openai/v1/realtime",
+                   "credential": "entra (DefaultAzureCredential)", "model": "gpt-realtime"},
+        "dataset": {"path": "datasets/support", "name": "support", "hash": "sha256:9f3c", "items": 8, "audio_s": 41.5,
+                    "references": 8 if references else 0, "detector": "rms-10ms/1"},
+        "planned": {"turns": n, "sessions": count, "sessions_at_once": 8}, "gates": list(gates), "checks": [],
+        "scoring": {"normalizer": "whisper_english", "wer": True}, "slo": {},
+        "limits": {"send_lag_ms": 20, "loop_lag_ms": 20},
+        "report": {"formats": ["html"], "audio": "none", "transcripts": transcripts},
+        "versions": {"rteval": "0.1.0", "python": "3.11.7", "metrics": 1, "websockets": "15.0"},
+        "host": {"system": "Linux", "machine": "x86_64", "cpus": 2}, "signals": None,
+        "started_at": "2026-11-20T23:30:00+00:00", "ended_at": "2026-11-20T23:31:31+00:00",
+        "started_ns": START, "ended_ns": START + 91_500_000_000, "state": state,
+        "end": {"reason": "finished", "detail": None}, "live": {"sessions_peak": 8, "warnings": []},
+    }
+    summary = {
+        "schema_version": 1, "run_id": run["run_id"], "run_dir": "reports/support/20261120-233000-ab12", "state": state,
+        "exit_code": code, "metrics": metrics, "gates": results,
+        "health": judge_health(health, {"send_lag_ms": 0.001 if invalid else 20, "loop_lag_ms": 20}),
+        "counts": {},
+    }
+    deltas = pd.DataFrame({name: [] for name in ("session", "turn", "kind", "arrival_ns", "bytes", "chars")})
+    return FakeRun(run, summary, turns, sessions, deltas, health)
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., FakeRun]:
+    """The builder of fake runs."""
+    return fake_run
