@@ -298,6 +298,15 @@ def init(
         Path | None,
         typer.Option("--scenario", envvar="RTEVAL_SCENARIO_OUT", help="Where to write the scenario; default: beside."),
     ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(
+            "--channel",
+            envvar="RTEVAL_CHANNEL",
+            metavar="left|right|mix|N",
+            help="The caller's channel in files whose channels differ.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", envvar="RTEVAL_FORCE", help="Write over what is there.")] = False,
 ) -> None:
     """Make a dataset and a scenario of a folder with your own recordings.
@@ -305,12 +314,13 @@ def init(
     \b
     Examples:
       rteval init my-recordings/
-      rteval init my-recordings/ --scenario scenarios/mine.yaml
+      rteval init my-recordings/ --scenario scenarios/mine.yaml --channel left
     """
     from .init import init_dataset
 
     with _our_errors():
-        result = init_dataset(folder, scenario_out=scenario, force=force)
+        caller: Any = int(channel) if channel is not None and channel.isdigit() else channel
+        result = init_dataset(folder, scenario_out=scenario, channel=caller, force=force)
         for path in (result.metadata, result.scenario):
             typer.echo(str(path))
         for sentence in result.skipped:

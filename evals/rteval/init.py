@@ -153,9 +153,8 @@ def _survey(folder: Path, channel: Channel | None) -> tuple[list[dict[str, Any]]
         ending = path.suffix[1:].lower()
         faults = list(cell_faults(cells))
         if ending in UNREADABLE:
-            faults.append(
-                (f"{cells['file_name']} is a {ending} file, which cannot be read", "convert it to FLAC or WAV")
-            )
+            what = f"{cells['file_name']} is {ending}, which cannot be read (convert it to FLAC or WAV)"
+            faults.append((what, ""))
         found = faults or find_recording(folder, cells)
         if not faults and not isinstance(found, Recording):
             # Which fault it was does not matter: when naming a channel mends it, the channels differed.

@@ -174,9 +174,9 @@ def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]
         read_health,
         read_table,
     )
-    from .analysis.table import derive_sessions, derive_turns, expand_meta, order_sessions, order_turns
+    from .analysis.table import SESSION_ORDER, TURN_ORDER, derive_sessions, derive_turns, expand_meta
 
-    turns = order_turns(read_table(source.folder / TURNS))
+    turns = read_table(source.folder / TURNS, order=TURN_ORDER)
     names = [str(name) for name in turns.columns]
     raw = turns[[name for name in RAW_TURNS if name in names and name != "meta"]]
     meta = expand_meta(turns["meta"]) if source.fresh else turns[[name for name in names if name.startswith(META)]]
@@ -188,7 +188,7 @@ def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]
         content = turns[[name for name in names if is_content_column(name)]]
     deltas = source.folder / DELTAS
     derived, gaps = derive_turns(raw, iter_turn_deltas(deltas), count_rows(deltas))
-    sessions = order_sessions(read_table(source.folder / SESSIONS)[list(RAW_SESSIONS)])
+    sessions = read_table(source.folder / SESSIONS, list(RAW_SESSIONS), order=SESSION_ORDER)
     tables = Tables(
         turns=pd.concat([raw, derived, content, meta], axis=1),
         sessions=pd.concat([sessions, derive_sessions(sessions)], axis=1),

@@ -116,19 +116,23 @@ def _refuse_constant(name: str) -> None:
 
 
 def _csv_rows(text: str, problems: Problems) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1  # where the row starts; the reader counts the lines that it has finished
     try:
-        header = list(reader.fieldnames or ())
+        header = next(reader, [])
         if len(set(header)) < len(header):
             problems.say(1, "names a column twice", "column names must differ")
             return
+        line = reader.line_num + 1
         for cells in reader:
-            if None in cells:
-                problems.say(reader.line_num, "has more cells than the header", "quote cells that hold a comma")
-            else:
-                yield Row(reader.line_num, {key: _csv_cell(key, cell) for key, cell in cells.items() if cell})
+            if len(cells) > len(header):
+                problems.say(line, "has more cells than the header", "quote cells that hold a comma")
+            elif any(cells):
+                pairs = zip(header, cells, strict=False)
+                yield Row(line, {column: _csv_cell(column, cell) for column, cell in pairs if cell})
+            line = reader.line_num + 1
     except csv.Error as error:
-        problems.say(reader.line_num, f"is not CSV ({error})", "write it with a spreadsheet or a CSV library")
+        problems.say(line, f"is not CSV ({error})", "write it with a spreadsheet or a CSV library")
 
 
 def _csv_cell(column: str, cell: str) -> Any:

@@ -9,7 +9,9 @@ import difflib
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -113,41 +115,25 @@ def load_scenario(
     """
     path = Path(path)
     env = os.environ if env is None else env
-    origin = Origin(str(path), path.resolve().parent)
-    try:
-        root, problems = read_yaml(_text_of(path), origin, env)
-        _absolute(root)
-        for entry in sets:
-            problems += _set(root, entry, env)
-        for entry in set_files:
-            _set_file(root, entry)
-        problems += _instructions(root)
-    except YamlProblems as error:
-        raise _error(path, error.problems) from error
-    if not isinstance(root.value, dict):
-        raise _error(
-            path, [Problem((), "expected a mapping of keys (target, session, dataset, ...)", origin, root.line)]
-        )
-
+    root, problems = _tree(path, sets, set_files, env)
     problems += literal_secrets(root)
     for where, sentence in list(not_available(root)):
         problems.append(_problem(root, where, sentence))
         _remove(root, where)
     _forget_nulls(root, ())
-    if "name" not in root.value:
-        root.value["name"] = Node(path.stem, origin)
+    root.value.setdefault("name", Node(path.stem, root.origin))
     scenario, faults = _validated(root)
-    problems += faults
+    problems += _untold(problems, faults)
     if scenario is not None:
         version = preview_version(scenario.target, env) if scenario.target.dialect == "preview" else None
-        problems += (_problem(root, *finding) for finding in contradictions(scenario, api_version=version))
-        problems += _unknown_slo(root, scenario)
+        findings = [*contradictions(scenario, api_version=version), *_unknown_slo(scenario)]
+        problems += _untold(problems, [_problem(root, *finding) for finding in findings])
     if problems or scenario is None:
         raise _error(path, problems)
     scenario._path = path
     scenario._redactor = Redactor.of(root)
-    scenario._digests = _digests(scenario)
     scenario._places = {path_text(where): _problem(root, where, "").place for where, _ in walk(root) if where}
+    scenario._digests = _digests(scenario)
     return scenario
 
 
@@ -164,6 +150,27 @@ def json_schema() -> dict[str, Any]:
 # ---- files and paths ----
 
 
+def _tree(
+    path: Path, sets: Sequence[str], set_files: Sequence[str], env: Mapping[str, str]
+) -> tuple[Node, list[Problem]]:
+    """The file with everything laid over it, a mapping for certain, and what was wrong in reading it."""
+    origin = Origin(str(path), path.resolve().parent)
+    try:
+        root, problems = read_yaml(_text_of(path), origin, env)
+        if not isinstance(root.value, dict):
+            sentence = "expected a mapping of keys (target, session, dataset, ...)"
+            raise YamlProblems([Problem((), sentence, origin, root.line)])
+        _absolute(root, root)
+        for entry in sets:
+            problems += _set(root, entry, env)
+        for entry in set_files:
+            _set_file(root, entry)
+        problems += _instructions(root, problems)
+    except YamlProblems as error:
+        raise _error(path, error.problems) from error
+    return root, problems
+
+
 def _text_of(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -175,13 +182,15 @@ def _text_of(path: Path) -> str:
         raise ScenarioError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
-def _absolute(root: Node) -> None:
-    """Make the paths that a freshly read tree names absolute, each from where it was written."""
-    short = at(root, ("dataset",))
-    for node in (short, *(at(root, path) for path in _PATHS)):
+def _absolute(root: Node, fresh: Node) -> None:
+    """Make the paths that ``fresh``, a part of the tree, brought along absolute, each from where it was written."""
+    brought = {id(node) for _, node in walk(fresh)}
+    for node in (at(root, path) for path in (("dataset",), *_PATHS)):
+        if node is None or id(node) not in brought:
+            continue
         # A folder may be called 2024, also when its name comes out of a variable.
-        written = node.text if node is not None and node.written is not None else node and node.value
-        if node is not None and isinstance(written, str) and written:
+        written = node.text if node.written is not None else node.value
+        if isinstance(written, str) and written:
             node.value = os.path.normpath(node.origin.base / written)
 
 
@@ -190,11 +199,8 @@ def _set(root: Node, entry: str, env: Mapping[str, str]) -> list[Problem]:
     where, text = _split(entry, "--set", "VALUE")
     origin = Origin(f"--set {path_text(where)}", Path.cwd(), lines=False)
     value, problems = read_yaml(text, origin, env)
-    # Wrapped, so that paths inside it are found at their places.
-    wrapped = Node(None, origin)
-    put(wrapped, where, value, open_up=_open_up)
-    _absolute(wrapped)
-    _put(root, where, value, entry)
+    _put(root, where, value, f"--set {entry}")
+    _absolute(root, value)
     return [Problem((*where, *problem.path), problem.sentence, origin) for problem in problems]
 
 
@@ -204,9 +210,11 @@ def _set_file(root: Node, entry: str) -> None:
     origin = Origin(f"--set-file {path_text(where)}", Path.cwd(), lines=False)
     try:
         text = Path(file).read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"--set-file {entry}: {_why(error)}") from error
-    _put(root, where, Node(text, origin), entry)
+    value = Node(text, origin)
+    _put(root, where, value, f"--set-file {entry}")
+    _absolute(root, value)
 
 
 def _split(entry: str, option: str, value: str) -> tuple[Path_, str]:
@@ -224,7 +232,7 @@ def _put(root: Node, where: Path_, value: Node, entry: str) -> None:
     try:
         put(root, where, value, open_up=_open_up)
     except ValueError as error:
-        raise UsageError(f"--set {entry.partition('=')[0]}: {error}") from None
+        raise UsageError(f"{entry.partition('=')[0]}: {error}") from None
 
 
 def _open_up(path: Path_, node: Node) -> None:
@@ -234,11 +242,14 @@ def _open_up(path: Path_, node: Node) -> None:
         node.value, node.variables, node.written, node.text = {_SHORT[path]: inner}, (), None, None
 
 
-def _instructions(root: Node) -> list[Problem]:
+def _instructions(root: Node, told: Sequence[Problem]) -> list[Problem]:
     """Put the file's text in the place of ``{file: PATH}``."""
     path = ("session", "instructions")
     node = at(root, path)
     if node is None or not isinstance(node.value, dict):
+        return []
+    if any(problem.path == (*path, "file") for problem in told):
+        node.value = None
         return []
     file = node.value.get("file")
     if list(node.value) != ["file"] or file is None or not isinstance(file.value, str):
@@ -246,25 +257,26 @@ def _instructions(root: Node) -> list[Problem]:
         return [_problem(root, path, "expected text, or {file: PATH} and nothing else")]
     try:
         node.value = (file.origin.base / file.value).read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         name, node.value = file.value, None
         return [Problem((*path, "file"), f"{name}: {_why(error)}", file.origin, file.line)]
     return []
 
 
-def _why(error: OSError | UnicodeDecodeError) -> str:
-    return (
-        "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {error.strerror or error}"
-    )
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "is not UTF-8 text"
+    return f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else f"cannot be read: {error}"
 
 
 def _remove(root: Node, path: Path_) -> None:
-    parent = at(root, path[:-1])
-    if parent is not None and isinstance(parent.value, dict) and isinstance(path[-1], str):
-        parent.value.pop(path[-1], None)
-    elif parent is not None and isinstance(parent.value, list) and isinstance(path[-1], int):
+    parent, last = at(root, path[:-1]), path[-1]
+    assert parent is not None
+    if isinstance(last, int):
         # A list keeps its other positions, which messages name.
-        parent.value[path[-1]] = Node("", parent.origin, parent.line)
+        parent.value[last] = Node("", parent.origin, parent.line)
+    else:
+        del parent.value[last]
 
 
 def _forget_nulls(node: Node, path: Path_) -> None:
@@ -286,23 +298,31 @@ def _digests(scenario: Scenario) -> dict[str, str]:
         return {}
     try:
         return {"target.behaviour": hashlib.sha256(Path(behaviour).read_bytes()).hexdigest()}
-    except OSError:
-        return {}
+    except OSError as error:
+        raise ScenarioError(f"{scenario.where('target.behaviour')}: {_why(error)}") from error
 
 
 # ---- errors ----
 
 
 def _error(path: Path, problems: list[Problem]) -> ScenarioError:
-    distinct = list(dict.fromkeys(map(str, sorted(problems, key=lambda p: (p.line is None, p.line or 0)))))
+    # In the order of the file, then those of the command line.
+    problems = sorted(problems, key=lambda p: (p.line or 0) if p.origin and p.origin.lines else sys.maxsize)
+    distinct = list(dict.fromkeys(map(str, problems)))
     if len(distinct) == 1:
         return ScenarioError(distinct[0])
     return ScenarioError("\n  ".join([f"{path}: {len(distinct)} problems", *distinct]))
 
 
+def _untold(told: Sequence[Problem], more: Sequence[Problem]) -> list[Problem]:
+    """Those of ``more`` at places of which nothing was told yet: they may only be its consequence."""
+    places = {problem.path for problem in told}
+    return [problem for problem in more if problem.path not in places]
+
+
 def _problem(root: Node, path: Path_, sentence: str) -> Problem:
     """A problem at the place where ``path``, or the nearest part of it that exists, was written."""
-    for depth in range(len(path), -1, -1):
+    for depth in range(len(path), 0, -1):
         node = at(root, path[:depth])
         if node is not None and (node.line is not None or not node.origin.lines):
             return Problem(path, sentence, node.origin, node.line)
@@ -328,7 +348,7 @@ def _read_otherwise(root: Node, faults: Sequence[Any]) -> bool:
     Returns:
         Whether there was anything to read otherwise.
     """
-    nodes = [at(root, _real(root, fault["loc"])) for fault in faults]
+    nodes = [at(root, fault["loc"]) for fault in faults]
     again = {
         id(node): node for node in nodes if node is not None and node.written is not None and node.text is not None
     }
@@ -336,15 +356,6 @@ def _read_otherwise(root: Node, faults: Sequence[Any]) -> bool:
         assert node.text is not None
         node.value = core_scalar(node.text) if isinstance(node.value, str) else node.text
     return bool(again)
-
-
-def _real(root: Node, loc: Sequence[str | int]) -> Path_:
-    """A location of pydantic without the names of union members, which are no keys."""
-    path: Path_ = ()
-    for index, step in enumerate(loc):
-        if at(root, (*path, step)) is not None or index == len(loc) - 1:
-            path = (*path, step)
-    return path
 
 
 _SENTENCES = {
@@ -372,7 +383,10 @@ _SENTENCES = {
 
 def _sentences(root: Node, faults: Sequence[Any]) -> Iterator[Problem]:
     for fault in faults:
-        path, kind = _real(root, fault["loc"]), fault["type"]
+        path, kind = fault["loc"], fault["type"]
+        below = (other["loc"] for other in faults if len(other["loc"]) > len(fault["loc"]))
+        if kind == "too_short" and any(loc[: len(fault["loc"])] == fault["loc"] for loc in below):
+            continue  # wrong entries were not counted
         context = fault.get("ctx", {})
         node = at(root, path)
         if node is None and kind not in ("missing", "extra_forbidden"):
@@ -388,11 +402,10 @@ def _sentences(root: Node, faults: Sequence[Any]) -> Iterator[Problem]:
             sentence = f"must be {_listed(choices)}{got}{_meant(node.value if node else None, choices)}"
         elif kind == "expected":
             sentence = f"{fault['msg']}{got}" if fault["msg"].startswith("expected") else fault["msg"]
-        elif kind in _SENTENCES:
-            quote = "; put it in quotes" if node is not None and isinstance(node.value, int | float) else ""
-            sentence = _SENTENCES[kind].format(got=got, quote=quote, **context)
         else:
-            sentence = str(fault["msg"])
+            quote = "; put it in quotes" if node is not None and isinstance(node.value, int | float) else ""
+            template = _SENTENCES.get(kind)
+            sentence = template.format(got=got, quote=quote, **context) if template else str(fault["msg"])
         yield _problem(root, path, sentence)
 
 
@@ -429,28 +442,32 @@ def _meant(value: Any, choices: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _model_at(path: Path_) -> type[BaseModel] | None:
-    """The model that describes the mapping at ``path``."""
-    model: type[BaseModel] | None = Scenario
-    mapping = False  # inside dict[str, Model], where one step is the user's own name
-    for step in path:
-        if mapping:
-            mapping = False
-            continue
-        if model is None or not isinstance(step, str) or step not in model.model_fields:
-            return None
-        annotation = model.model_fields[step].annotation
-        mapping = getattr(annotation, "__origin__", None) is dict
-        model = next(
-            (part for part in _parts(annotation) if isinstance(part, type) and issubclass(part, BaseModel)), None
-        )
-    return None if mapping else model
+@cache
+def _sections() -> dict[Path_, type[BaseModel]]:
+    """The model of every mapping of the format, by its path; ``*`` stands for a name of the user's own."""
+    found: dict[Path_, type[BaseModel]] = {}
+
+    def look(model: type[BaseModel], path: Path_) -> None:
+        found[path] = model
+        for name, field in model.model_fields.items():
+            step = (name, "*") if getattr(field.annotation, "__origin__", None) is dict else (name,)
+            for part in _parts(field.annotation):
+                if isinstance(part, type) and issubclass(part, BaseModel):
+                    look(part, (*path, *step))
+
+    look(Scenario, ())
+    return found
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
     yield annotation
     for part in get_args(annotation):
         yield from _parts(part)
+
+
+def _model_at(path: Path_) -> type[BaseModel] | None:
+    """The model that describes the mapping at ``path``."""
+    return _sections().get(path) or _sections().get((*path[:-1], "*"))
 
 
 def _about(path: Path_) -> str:
@@ -466,24 +483,15 @@ def _unknown(path: Path_) -> str:
     near = difflib.get_close_matches(key, here, n=1, cutoff=0.6)
     if near:
         return f"unknown key; did you mean {near[0]}?"
-    elsewhere = [place for place in _all_keys(Scenario, ()) if place[-1] == key]
+    elsewhere = [section for section, other in _sections().items() if key in other.model_fields and "*" not in section]
     if elsewhere:
-        return f"unknown key here; did you mean {path_text(elsewhere[0])}?"
+        return f"unknown key here; did you mean {path_text((*elsewhere[0], key))}?"
     hint = "; a setting without a name of its own goes through session.raw" if path[:1] == ("session",) else ""
     return f"unknown key; the keys here are {', '.join(here)}{hint}"
 
 
-def _all_keys(model: type[BaseModel], path: Path_) -> Iterator[Path_]:
-    for name in model.model_fields:
-        yield (*path, name)
-    for name in model.model_fields:
-        inner = _model_at((*path, name))
-        if inner is not None:
-            yield from _all_keys(inner, (*path, name))
-
-
-def _unknown_slo(root: Node, scenario: Scenario) -> Iterator[Problem]:
+def _unknown_slo(scenario: Scenario) -> Iterator[tuple[Path_, str]]:
     for metric in scenario.slo:
         if metric not in SLO_METRICS:
             near = difflib.get_close_matches(metric, SLO_METRICS, n=1) or [", ".join(SLO_METRICS)]
-            yield _problem(root, ("slo", metric), f"is nothing measured of a turn; did you mean {near[0]}?")
+            yield ("slo", metric), f"is nothing measured of a turn; did you mean {near[0]}?"

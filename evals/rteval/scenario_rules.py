@@ -230,6 +230,11 @@ def _judging(scenario: Scenario) -> Iterator[Finding]:
             yield ("scoring", "checks", name), "is taken by what items expect themselves; choose another name"
 
 
+def _dataset(scenario: Scenario) -> Iterator[Finding]:
+    if "\0" in scenario.dataset.path:
+        yield ("dataset", "path"), "holds a null character"
+
+
 def contradictions(scenario: Scenario, *, api_version: str | None) -> Iterator[Finding]:
     """What the keys of a scenario, each right by itself, get wrong together.
 
@@ -240,4 +245,5 @@ def contradictions(scenario: Scenario, *, api_version: str | None) -> Iterator[F
     yield from _target(scenario)
     yield from _session(scenario)
     yield from _dialect(scenario, api_version)
+    yield from _dataset(scenario)
     yield from _judging(scenario)

@@ -116,7 +116,7 @@ class Redactor:
         written: dict[Path_, str] = {}
         secrets: set[str] = set()
         for path, node in walk(root):
-            if not node.variables or node.written is None:
+            if node.written is None:
                 continue
             named = bool(path) and _names_a_secret(str(path[-1]))
             hidden = {value for name, value in node.variables if named or _names_a_secret(name) or _looks_secret(value)}

@@ -220,9 +220,7 @@ class _Composer:
             node = self._scalar(event, path)
         elif isinstance(event, SequenceStartEvent):
             node = Node([], self._origin, line)
-            for inner in iter(lambda: next(self._events), None):
-                if isinstance(inner, SequenceEndEvent):
-                    break
+            while not isinstance(inner := next(self._events), SequenceEndEvent):
                 node.value.append(self._node(inner, (*path, len(node.value))))
         else:
             assert isinstance(event, MappingStartEvent)
@@ -246,9 +244,7 @@ class _Composer:
         entries: dict[str, Node] = {}
         merged: dict[str, Node] = {}
         lines: dict[str, int] = {}
-        for key_event in iter(lambda: next(self._events), None):
-            if isinstance(key_event, MappingEndEvent):
-                break
+        while not isinstance(key_event := next(self._events), MappingEndEvent):
             if not isinstance(key_event, ScalarEvent):
                 self._problem(path, "a key must be a word", key_event)
                 self._node(key_event, path)

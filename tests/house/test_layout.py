@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import os
 import re
 import subprocess
@@ -16,8 +15,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "evals" / "rteval"
-MODULES = sorted(PACKAGE.rglob("*.py"))
-NAMES = [path.relative_to(PACKAGE).as_posix() for path in MODULES]
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): tree for path, tree in TREES.items()}
 
 ADDRESSES = {
     # library: where it may be imported; its exceptions end there
@@ -39,24 +44,22 @@ ADDRESSES = {
 }
 
 
-def imported(path: Path) -> Iterator[str]:
+def imported(tree: ast.Module) -> Iterator[str]:
     """The top-level packages that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (name.name.partition(".")[0] for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
 
 
+IMPORTED = {path.relative_to(PACKAGE).as_posix(): set(imported(tree)) for path, tree in TREES.items()}
+
+
 @pytest.mark.parametrize("library", ADDRESSES)
 def test_a_foreign_library_has_one_address(library: str) -> None:
     homes = tuple(ADDRESSES[library])
-    strays = [
-        name
-        for name, path in zip(NAMES, MODULES, strict=True)
-        if library in imported(path) and not name.startswith(homes)
-    ]
-    assert strays == []
+    assert [name for name, libraries in IMPORTED.items() if library in libraries and not name.startswith(homes)] == []
 
 
 @pytest.mark.parametrize("folder", ["evals", "datasets", "scenarios", "reports", "tests"])
@@ -81,26 +84,40 @@ def test_a_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert "rteval/py.typed" in files
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_all_names_what_is_public_and_only_that(name: str) -> None:
-    path = PACKAGE / name
-    module = importlib.import_module(".".join(["rteval", *Path(name).with_suffix("").parts]).removesuffix(".__init__"))
-    if name.endswith("__main__.py"):
-        return
-    public = list(getattr(module, "__all__", ()))
-    for attribute in public:
-        getattr(module, attribute)
-    defined = {
-        node.name
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
-    }
-    assert defined - set(public) == set(), "public by name, but not in __all__"
+PUBLIC = {
+    module: ast.literal_eval(node.value)
+    for module, tree in MODULES.items()
+    for node in tree.body
+    if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]
+}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_module_begins_with_what_it_is_for(name: str) -> None:
-    assert ast.get_docstring(ast.parse((PACKAGE / name).read_text(encoding="utf-8")))
+def borrowed(path: Path) -> Iterator[tuple[str, str]]:
+    """(module, name) of what a file imports from another package of the house."""
+    here = module_name(path).split(".")
+    package = here if path.name == "__init__.py" else here[:-1]
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            source = ".".join([*base, *(node.module or "").split(".")]).rstrip(".")
+            # A sub-package is one room: inside it, a name without an underscore may be the room's own business.
+            if source.startswith("rteval") and (len(package) == 1 or source.split(".")[:2] != package[:2]):
+                yield from ((source, alias.name) for alias in node.names)
+
+
+def test_what_another_package_imports_is_public() -> None:
+    """A module's ``__all__`` is what the rest of the house may rely on."""
+    private = [
+        f"{module_name(path)} imports {source}.{name}"
+        for path in TREES
+        for source, name in borrowed(path)
+        if source in PUBLIC and name not in PUBLIC[source] and f"{source}.{name}" not in MODULES
+    ]
+    assert private == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert [module for module, tree in MODULES.items() if not ast.get_docstring(tree)] == []
 
 
 HEAVY = ("azure", "cryptography", "jinja2", "jiwer", "locust", "msal", "numpy", "pandas", "plotly", "pyarrow", "scipy")

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rteval import scenario_yaml
@@ -185,6 +185,7 @@ def test_variables_in_keys_and_comments_are_not_read():
     assert read("${X}: 1 # ${Y}") == {"${X}": 1}
 
 
+@settings(deadline=None)  # the machine may be busy with others
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 def test_a_quoted_variable_comes_through_as_it_is(value):
     assert read('a: "${X}"', X=value)["a"] == value
@@ -202,6 +203,7 @@ PATHS = st.lists(
 ).filter(lambda path: isinstance(path[0], str))
 
 
+@settings(deadline=None)  # the machine may be busy with others
 @given(PATHS.map(tuple))
 def test_a_path_is_read_as_it_is_written(path):
     assert split_path(path_text(path)) == path

@@ -1,8 +1,8 @@
-"""One conversation by the vendor's own SDK; runs in a virtual environment that has openai and nothing of rteval.
+"""Conversations by the vendor's own SDK; runs in a virtual environment that has openai and nothing of rteval.
 
-Reads one JSON object from standard input: ``surface`` (``client``, ``api``, ``wire``, ``websocket_base_url``, ``key``),
-``prompt`` (``text``, ``manual`` or ``vad``) and ``pcm_file`` (24 kHz, mono, 16 bit). Writes one JSON object: what was
-heard, and every server event that the SDK's own models do not accept.
+Reads one JSON object from standard input: ``client``, ``api``, ``wire``, ``websocket_base_url``, ``key``, ``pcm_file``
+(24 kHz, mono, 16 bit). Holds three conversations at once: a text prompt, audio with a manual commit, audio with server
+VAD. Writes for each what was heard, and every server event that the SDK's own models do not accept.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 CHUNK_BYTES = 4800
 SILENCE = bytes(48000 * 3 // 2)
-LIMIT_S = 40
+LIMIT_S = 60
+PROMPTS = ("text", "manual", "vad")
 # The models of a dialect's session name the models of their day and accept no others.
 MODELS = {"preview": "gpt-4o-realtime-preview", "ga": "gpt-realtime"}
 
@@ -133,18 +134,22 @@ def client_of(surface):
     )
 
 
-async def main(task, pcm):
-    surface = task["surface"]
+async def outcome_of(realtime, wire, prompt, pcm):
+    async with realtime.connect(model=MODELS[wire]) as connection:
+        listener = await converse(connection, wire, prompt, pcm)
+    names = ("types", "problems", "heard", "answer", "text", "audio_bytes", "status")
+    return {name: getattr(listener, name) for name in names}
+
+
+async def main(surface, pcm):
     client = client_of(surface)
     realtime = client.beta.realtime if surface["api"] == "beta" else client.realtime
-    model = MODELS[surface["wire"]]
-    async with asyncio.timeout(LIMIT_S), realtime.connect(model=model) as connection:
-        listener = await converse(connection, surface["wire"], task["prompt"], pcm)
+    async with asyncio.timeout(LIMIT_S):
+        outcomes = await asyncio.gather(*(outcome_of(realtime, surface["wire"], prompt, pcm) for prompt in PROMPTS))
     await client.close()
-    names = ("types", "problems", "heard", "answer", "text", "audio_bytes", "status")
-    json.dump({name: getattr(listener, name) for name in names}, sys.stdout)
+    json.dump(dict(zip(PROMPTS, outcomes, strict=True)), sys.stdout)
 
 
 if __name__ == "__main__":
-    task = json.load(sys.stdin)
-    asyncio.run(main(task, pathlib.Path(task["pcm_file"]).read_bytes()))
+    surface = json.load(sys.stdin)
+    asyncio.run(main(surface, pathlib.Path(surface["pcm_file"]).read_bytes()))

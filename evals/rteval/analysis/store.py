@@ -6,7 +6,8 @@ import dataclasses
 import json
 import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -46,9 +47,10 @@ TURNS, SESSIONS, DELTAS, HEALTH = "turns.parquet", "sessions.parquet", "deltas.p
 META = "meta_"
 """Prefix of the dataset's own columns in the turn table."""
 
-DELTA_ROWS = 500_000
+DELTA_ROWS = 250_000
 TURN_ROWS = 5_000
-BATCH_ROWS = 100_000
+BATCH_ROWS = 50_000
+BUFFER_BYTES = 65_536
 
 KINDS = tuple(kind.value for kind in DeltaKind)
 CODES = MappingProxyType({kind: code for code, kind in enumerate(DeltaKind)})
@@ -188,6 +190,7 @@ def collect(records: Iterable[TurnRecord | SessionRecord | HealthSample], folder
                 deltas.add(record.session, record.turn, record.deltas)
                 found.turns += 1
                 found.deltas += len(record.deltas)
+    pa.default_memory_pool().release_unused()
     return found
 
 
@@ -347,19 +350,43 @@ NULLABLE = {
 }
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a table with nullable types: integers stay exact, and what is missing is ``NA`` (``nan`` for floats).
+def read_table(path: Path, columns: Sequence[str] | None = None, *, order: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table, or some of its columns, with nullable types: integers stay exact, what is missing is ``NA``.
+
+    One column after the other, sorted on the way: a table of a hundred thousand turns would otherwise be in memory
+    three times over.
+
+    Args:
+        path: the table.
+        columns: which; all by default.
+        order: columns to sort by, what is missing last.
 
     Raises:
         RunFolderError: it is missing or damaged.
     """
+    with _readable(path), pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+        names = file.schema_arrow.names if columns is None else list(columns)
+        keys = pd.DataFrame({name: _column(file, name) for name in order})
+        at = keys.sort_values(list(order), na_position="last").index.to_numpy() if order else None
+        frame = {name: _column(file, name) if at is None else _column(file, name).take(at) for name in names}
+    pa.default_memory_pool().release_unused()
+    return pd.DataFrame({name: series.reset_index(drop=True) for name, series in frame.items()})
+
+
+def _column(file: pq.ParquetFile, name: str) -> pd.Series[Any]:
+    # Without the file's memory of pandas the types are ours to choose, whichever version wrote it.
+    table = file.read([name], use_threads=False).replace_schema_metadata(None)
+    series: pd.Series[Any] = table.to_pandas(types_mapper=NULLABLE.get, self_destruct=True)[name]
+    return series
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what Parquet says of a file into our own error."""
     try:
-        # Without its memory of pandas the types are ours to choose, whichever version wrote it.
-        table = pq.read_table(path).replace_schema_metadata(None)
-    except (OSError, pa.ArrowException) as error:
+        yield
+    except (OSError, pa.ArrowException, KeyError) as error:
         raise RunFolderError(f"cannot read {path}: {error}") from error
-    frame: pd.DataFrame = table.to_pandas(types_mapper=NULLABLE.get, self_destruct=True)
-    return frame
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
@@ -375,19 +402,17 @@ def count_rows(path: Path) -> int:
     Raises:
         RunFolderError: it is missing or damaged.
     """
-    try:
+    with _readable(path):
         return int(pq.read_metadata(path).num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise RunFolderError(f"cannot read {path}: {error}") from error
 
 
 def same_rows(path: Path, frame: pd.DataFrame) -> bool:
     """Say whether a table reads back with the columns of ``frame`` and its rows, by their keys."""
     keys = [name for name in ("session", "turn") if name in frame]
-    stored = read_table(path)
-    if list(stored.columns) != list(frame.columns) or len(stored) != len(frame):
+    if pq.read_schema(path).names != list(frame.columns) or count_rows(path) != len(frame):
         return False
-    return all(stored[name].tolist() == frame[name].tolist() for name in keys)
+    stored = read_table(path, keys)
+    return all(stored[name].equals(frame[name].astype(stored[name].dtype)) for name in keys)
 
 
 def _type(column: pd.Series[Any], raw: _Column | None) -> pa.DataType:
@@ -422,19 +447,17 @@ def iter_turn_deltas(path: Path) -> Iterator[TurnDeltas]:
     Raises:
         RunFolderError: the file is missing or damaged.
     """
+    columns = ["session", "turn", "kind", "arrival_ns", "bytes"]
     kept: TurnDeltas | None = None
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=["session", "turn", "kind", "arrival_ns", "bytes"]):
-                for part in _split(batch):
-                    if kept is not None and (kept.session, kept.turn) == (part.session, part.turn):
-                        kept = _join(kept, part)
-                        continue
-                    if kept is not None:
-                        yield kept
-                    kept = part
-    except (OSError, pa.ArrowException) as error:
-        raise RunFolderError(f"cannot read {path}: {error}") from error
+    with _readable(path), pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+            for part in _split(batch):
+                if kept is not None and (kept.session, kept.turn) == (part.session, part.turn):
+                    kept = _join(kept, part)
+                    continue
+                if kept is not None:
+                    yield kept
+                kept = part
     if kept is not None:
         yield kept
 
@@ -476,8 +499,6 @@ def read_health(path: Path) -> pd.DataFrame:
     Raises:
         RunFolderError: it is missing or damaged.
     """
-    try:
+    with _readable(path):
         frame: pd.DataFrame = pq.read_table(path).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        raise RunFolderError(f"cannot read {path}: {error}") from error
-    return frame
+        return frame

@@ -22,16 +22,21 @@ from .stats import percentile
 from .store import META, TurnDeltas
 
 __all__ = [
+    "SESSION_ORDER",
+    "TURN_ORDER",
     "AnswerAudio",
     "answer_audio",
     "derive_sessions",
     "derive_turns",
     "expand_meta",
-    "order_sessions",
-    "order_turns",
 ]
 
 Floats = npt.NDArray[np.float64]
+
+TURN_ORDER = ("started_ns", "session", "turn")
+"""By start, then by key: the same rows give the same table, in whichever order workers wrote them."""
+
+SESSION_ORDER = ("started_ns", "session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +94,6 @@ def answer_audio(
         underrun_ms=playback.underrun_ms,
         stalled_ms=stalled_ms,
     )
-
-
-def order_turns(turns: pd.DataFrame) -> pd.DataFrame:
-    """Sort by start, then by key: the same rows give the same table, in whichever order workers wrote them."""
-    return turns.sort_values(["started_ns", "session", "turn"], na_position="last", ignore_index=True)
-
-
-def order_sessions(sessions: pd.DataFrame) -> pd.DataFrame:
-    """Sort by start, then by name."""
-    return sessions.sort_values(["started_ns", "session"], na_position="last", ignore_index=True)
 
 
 def derive_turns(turns: pd.DataFrame, deltas: Iterable[TurnDeltas], n_deltas: int) -> tuple[pd.DataFrame, Floats]:

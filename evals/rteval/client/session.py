@@ -192,6 +192,10 @@ class Session:
             raise
         finally:
             self._finish_rows(handed_over=len(leftover))
+            if self._transport is not None and self._lost_ns is None:
+                self._closing = True
+                self._transport.abort()
+                await asyncio.sleep(0)  # lets the loop close the socket, whatever becomes of the loop next
         return leftover
 
     # ---- opening ----
@@ -497,6 +501,7 @@ class Session:
             return
         self._lost_ns = at_ns
         if not self._closing:
+            self.record.drop = self.record.outcome == "ready"
             code = f"close_{self._transport.close_code}" if self._transport is not None else "close_1006"
             reason = self._transport.close_reason if self._transport is not None else None
             self._conversation.lost(at_ns, code, reason)
@@ -567,7 +572,7 @@ class Session:
     # ---- ending ----
 
     async def _close(self) -> None:
-        if self._transport is None:
+        if self._transport is None or self._lost_ns is not None:
             return
         self._closing = True
         await self._transport.close(self._caller.timeouts.close)
@@ -578,8 +583,6 @@ class Session:
         now_ns = time.perf_counter_ns()
         for turn in self._live:
             turn.machine.cut(now_ns)
-        if self._transport is not None:
-            self._transport.abort()
 
     def _finish_rows(self, *, handed_over: int) -> None:
         now_ns = time.perf_counter_ns()
@@ -603,7 +606,6 @@ class Session:
         if transport is not None:
             record.close_code = transport.close_code
             record.close_reason = self._caller.clean(transport.close_reason)
-            record.drop = record.outcome == "ready" and self._lost_ns is not None and not self._closing
             self._caller.sessions_open -= 1
         self._caller.rows.session(record)
 

@@ -126,7 +126,7 @@ class Conversation:
         owner = next((turn for turn in self._turns if turn.owns_response(response_id)), None)
         if owner is not None:
             return owner
-        if current.answered or response_id in self._foreign:
+        if not current.awaits_answer or response_id in self._foreign:
             # Nobody asked for it: it must not become the answer to the next turn.
             if response_id not in self._foreign:
                 self._foreign.add(response_id)

@@ -135,8 +135,8 @@ class Turn:
         self._segments: list[_Segment] = []
         self._answers: list[_Answer] = []
         self._transcripts: dict[str | None, tuple[int, str | None, str | None]] = {}
+        self._create_pending = False
         self._progress_ns: int | None = None
-        self._heard_anything = False
         self._last_error: ev.ErrorReported | None = None
         self._closed = False
 
@@ -227,6 +227,11 @@ class Turn:
         return self.phase >= Phase.ANSWERED
 
     @property
+    def awaits_answer(self) -> bool:
+        """Whether a response that begins now can be the answer: ours to ask for, or the detecting server's at will."""
+        return not self.answered and (self.spec.mode is Mode.VAD or self.create_ns is not None)
+
+    @property
     def settled(self) -> bool:
         """Whether the row is complete."""
         return self.phase is Phase.SETTLED
@@ -273,14 +278,24 @@ class Turn:
 
     def _create(self, at_ns: int) -> ev.CreateResponse:
         self.create_ns = at_ns
+        self._create_pending = True
         return ev.CreateResponse(event_id=self._own_id())
 
     def _create_if_asked_to(self, at_ns: int) -> list[ev.ClientEvent]:
-        """With detection that does not answer by itself, ask once all speech is sent and committed."""
+        """With detection that does not answer by itself, ask once all speech is sent and committed.
+
+        Speech that was committed after we asked wants an answer of its own, once the response under way is done: the
+        services refuse a second one beside it.
+        """
         asked = self.spec.mode is Mode.VAD and not self.spec.auto_response
-        if not asked or self.create_ns is not None or self.speech_end_ns is None or self.answered:
+        if not asked or self._create_pending or self.speech_end_ns is None or self.answered:
             return []
-        if not self._segments or any(segment.committed_ns is None for segment in self._segments):
+        segment = self._segment
+        if segment is None or segment.answer is not None:
+            return []
+        if any(segment.committed_ns is None for segment in self._segments):
+            return []
+        if any(answer.done_ns is None for answer in self._answers):
             return []
         return [self._create(at_ns)]
 
@@ -316,12 +331,12 @@ class Turn:
         return ended_ns is not None and ended_ns < self.speech_end_ns
 
     def _end_if_answered(self, at_ns: int) -> None:
-        if self.answered or self.speech_end_ns is None or not self._all_answered:
+        answer = self._answer
+        if self.answered or self.speech_end_ns is None or answer is None or answer.final is None:
+            return
+        if not self._all_answered:
             return
         if self._ended_early and at_ns < self.speech_end_ns + self.spec.early_grace_ns:
-            return
-        answer = self._answer
-        if answer is None or answer.final is None:
             return
         self._judge(answer, answer.final)
         self._enter_answered(answer.done_ns or at_ns)
@@ -480,6 +495,7 @@ class Turn:
                 return answer
         answer = _Answer(response_id)
         self._answers.append(answer)
+        self._create_pending = False
         committed = [segment for segment in self._segments if segment.committed_ns is not None]
         if committed:
             committed[-1].answer = answer
@@ -570,15 +586,16 @@ class Turn:
         """Something of the answer moved; it only keeps the turn from timing out."""
         self._live_answer(event.response_id, at_ns)
 
-    def _on_response_done(self, at_ns: int, event: ev.ResponseDone) -> None:
+    def _on_response_done(self, at_ns: int, event: ev.ResponseDone) -> list[ev.ClientEvent]:
         if self.answered:
-            return
+            return []
         answer = self._answer_of(event.response.id or None, at_ns)
         if answer.done_ns is not None:
             self._odd("done_twice")
-            return
+            return []
         answer.done_ns = at_ns
         answer.final = event.response
+        return self._create_if_asked_to(at_ns)
 
     def _on_transcript_completed(self, at_ns: int, event: ev.InputTranscriptCompleted) -> None:
         self._transcribed(event.item_id, (at_ns, event.transcript, None))

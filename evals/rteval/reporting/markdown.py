@@ -13,11 +13,28 @@ __all__ = ["escape", "markdown"]
 
 MARKS = {"pass": "✅ pass", "fail": "❌ fail", "no_data": "❌ no data", "invalid": "⚠️ invalid"}
 
+HEADLINES = (
+    "ttfa_ms",
+    "v2v_ms",
+    "ttft_ms",
+    "response_ms",
+    "error_rate",
+    "input_wer",
+    "output_wer",
+    "transcript_missing_rate",
+    "checks.pass_rate",
+    "turns_per_s",
+    "goodput_share",
+)
+"""Metrics that are not folded away."""
+
+SHOWN_STATS = ("p50", "p90", "p95", "p99", "max")
+
 SHOWN_FAILURES = 20
 
 # What opens code, emphasis, links, HTML, tables, entities, mentions, references, emoji, formulas and bare addresses
 # anywhere in a line, and what opens lists and headings at its start.
-_SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~&:@#$]|(?<=\bwww)\.|^[-+=]|(?<=^\d)[.)]", re.IGNORECASE)
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~&@#$]|:(?=//|[\w+-]+:)|(?<=\bwww)\.|^[-+=]|(?<=^\d)[.)]", re.IGNORECASE)
 
 
 def escape(text: object, limit: int = 200) -> str:
@@ -63,6 +80,7 @@ def _facts(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         "turns": _turns(counts),
         "transcriptions": ", ".join(f"{n} {what}" for what, n in counts["transcripts"].items() if n),
         "sessions": f"{counts['sessions']} ({counts['sessions_ready']} ready, {counts['sessions_dropped']} dropped)",
+        "normaliser": (run.get("scoring") or {}).get("normalizer"),
         "labels": ", ".join(f"{key}={value}" for key, value in (run.get("labels") or {}).items()),
     }
     return _table(("", ""), ([name, escape(value)] for name, value in rows.items() if value))
@@ -114,28 +132,33 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     shown = {name: entry for name, entry in metrics.items() if entry["n"]}
     if not shown:
         return "## Metrics\n\nNothing was measured."
-    times = [
-        [f"`{name}`", *(measured(name, entry, stat) for stat in ("p50", "p90", "p95", "p99", "max")), *_n(entry)]
-        for name, entry in shown.items()
-        if "value" not in entry
-    ]
-    single = [
-        [f"`{name}`", measured(name, entry, "value"), *_n(entry)] for name, entry in shown.items() if "value" in entry
-    ]
-    definitions = [f"- `{name}`: {escape(metric.definition, 1000)}" for name in shown if (metric := find_metric(name))]
+    first = {name: shown[name] for name in HEADLINES if name in shown}
+    rest = {name: entry for name, entry in shown.items() if name not in first}
     blocks = [
         "## Metrics",
-        _table(("", "p50", "p90", "p95", "p99", "max", "n", "left out"), times) if times else "",
-        _table(("", "value", "n", "left out"), single) if single else "",
+        *_metric_tables(first),
         "A dash is a number that was withheld: p95 needs 20 samples, p99 needs 100. "
         "Left out are turns that were not ok, and the warm-up.",
-        "<details><summary>What these numbers mean</summary>\n\n" + "\n".join(definitions) + "\n\n</details>",
     ]
-    return "\n\n".join(block for block in blocks if block)
+    if rest:
+        blocks += ["<details><summary>All other metrics</summary>", *_metric_tables(rest), "</details>"]
+    return "\n\n".join(blocks)
 
 
-def _n(entry: Mapping[str, Any]) -> list[Any]:
-    return [entry["n"], entry["left_out"]]
+def _metric_tables(metrics: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    """Distributions in one table, single values in another, each number with its definition beside it."""
+    times, single = [], []
+    for name, entry in metrics.items():
+        metric = find_metric(name)
+        about = [entry["n"], entry["left_out"], escape(metric.definition, 1000) if metric else ""]
+        if "value" in entry:
+            single.append([f"`{name}`", measured(name, entry, "value"), *about])
+        else:
+            times.append([f"`{name}`", *(measured(name, entry, stat) for stat in SHOWN_STATS), *about])
+    if times:
+        yield _table(("", *SHOWN_STATS, "n", "left out", "what it is"), times)
+    if single:
+        yield _table(("", "value", "n", "left out", "what it is"), single)
 
 
 def _failures(failures: Sequence[Mapping[str, Any]]) -> str:

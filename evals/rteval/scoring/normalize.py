@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 
 __all__ = ["NORMALIZERS", "Normalizer", "normalizer"]
 
 NORMALIZERS = ("whisper_english", "whisper_basic", "none")
 """What ``scoring.normalizer`` of a scenario may say; the first is the default."""
+
+REMEMBERED = 4096
+"""Texts whose normal form each normaliser keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,9 @@ def _make(name: str) -> Normalizer:
         from whisper_normalizer.basic import BasicTextNormalizer  # type: ignore[import-untyped]  # ships no types
         from whisper_normalizer.english import EnglishTextNormalizer  # type: ignore[import-untyped]  # the same
     normalise = EnglishTextNormalizer() if name == "whisper_english" else BasicTextNormalizer()
-    return Normalizer(f"{name}/{version('whisper-normalizer')}", lambda text: str(normalise(text)).strip())
+    # The same references come back with every repetition, and half a millisecond for each adds up.
+    remembered = lru_cache(maxsize=REMEMBERED)(lambda text: str(normalise(text)).strip())
+    return Normalizer(f"{name}/{version('whisper-normalizer')}", remembered)
 
 
 def _as_it_is(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,9 @@ TEXTS = ("reference", "input_transcript", "output_transcript", "output_text", "e
 """Columns that a score is made of, and that a run without transcripts does not keep."""
 
 SIDES = ("input", "output")
+
+CHUNK = 5_000
+"""Rows scored at a time: a table of a hundred thousand turns is never taken apart as a whole."""
 
 COUNTS = {
     "ref_words": "ref_words",
@@ -89,32 +92,48 @@ def score_turns(turns: pd.DataFrame, scoring: Scoring) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [_Turn(**{**row, **_parsed(row)}) for row in _rows(turns)]
+    texts = turns[[column.name for column in fields(_Turn)]]
+    kinds = sorted({name for expect in _column(texts["expect"]) for name in item_checks(_parsed_expect(expect))})
+    parts = [_score(texts.iloc[at : at + CHUNK], scoring, kinds) for at in range(0, len(texts), CHUNK)]
+    return pd.concat(parts or [_score(texts, scoring, kinds)])
+
+
+def _score(turns: pd.DataFrame, scoring: Scoring, kinds: Sequence[str]) -> pd.DataFrame:
+    """Score a stretch of the table; ``kinds`` are the checks that any item of the run asks for."""
+    import pandas as pd
+
+    rows = _rows(turns)
     normalisers = [normalizer(scoring.normalizer, row.language) for row in rows]
     columns: dict[str, Any] = {"normalizer": pd.array([n.name for n in normalisers], dtype="string")}
     for side in SIDES if scoring.wer else ():
         columns |= _words(side, rows, normalisers)
-    for name, judge in _checks(rows, scoring).items():
+    for name, judge in _checks(kinds, scoring).items():
         results = [judge(row, normalise) for row, normalise in zip(rows, normalisers, strict=True)]
         columns[f"check_{name}"] = pd.array([result.value for result in results], dtype="boolean")
         columns[f"check_{name}_reason"] = pd.array([result.reason for result in results], dtype="string")
     return pd.DataFrame(columns, index=turns.index)
 
 
-def _rows(turns: pd.DataFrame) -> list[dict[str, Any]]:
-    columns = {}
-    for column in fields(_Turn):
-        values = turns[column.name].astype(object)
-        columns[column.name] = values.where(values.notna(), None).tolist()
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+def _rows(turns: pd.DataFrame) -> list[_Turn]:
+    columns = {str(name): _column(turns[name]) for name in turns.columns}
+    columns["expect"] = [_parsed_expect(text) for text in columns["expect"]]
+    columns["tool_calls"] = [_parsed_calls(text) for text in columns["tool_calls"]]
+    return [_Turn(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
 
-def _parsed(row: Mapping[str, Any]) -> dict[str, Any]:
-    expect, calls = (_json(row[name]) for name in ("expect", "tool_calls"))
-    return {
-        "expect": expect if isinstance(expect, dict) else {},
-        "tool_calls": [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else [],
-    }
+def _column(column: pd.Series[Any]) -> list[Any]:
+    values = column.astype(object)
+    return values.where(values.notna(), None).tolist()
+
+
+def _parsed_expect(text: str | None) -> dict[str, Any]:
+    expect = _json(text)
+    return expect if isinstance(expect, dict) else {}
+
+
+def _parsed_calls(text: str | None) -> list[dict[str, Any]]:
+    calls = _json(text)
+    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
 def _json(text: str | None) -> Any:
@@ -175,10 +194,9 @@ def _spoken(row: _Turn) -> tuple[str | None, str | None, str | None]:
     return expected, row.answer, None
 
 
-def _checks(rows: list[_Turn], scoring: Scoring) -> dict[str, Callable[[_Turn, Normalizer], CheckResult]]:
+def _checks(kinds: Sequence[str], scoring: Scoring) -> dict[str, Callable[[_Turn, Normalizer], CheckResult]]:
     """Every check of the run by name: those of the items first, then the scenario's."""
-    asked = {name for row in rows for name in item_checks(row.expect)}
-    found: dict[str, Callable[[_Turn, Normalizer], CheckResult]] = {k: partial(_judge_item, k) for k in sorted(asked)}
+    found: dict[str, Callable[[_Turn, Normalizer], CheckResult]] = {kind: partial(_judge_item, kind) for kind in kinds}
     for name, check in scoring.checks.items():
         given = [(kind, expected) for kind, expected in check.items() if expected is not None]
         found[name] = partial(_judge, *(given[0] if given else ("", None)))

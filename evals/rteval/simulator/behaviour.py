@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
+import os
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from pydantic_core import ErrorDetails
 
 from ..errors import ScenarioError
+from ..scenario_yaml import Node, Origin, YamlProblems, at, path_text, read_yaml
 
 __all__ = [
     "SESSION_FAULTS",
@@ -309,53 +310,62 @@ def find(faults: Iterable[Fault], *kinds: FaultKind) -> Fault | None:
 def load_behaviour(source: str | Path | Mapping[str, Any] | None) -> Behaviour:
     """Read a behaviour from a YAML file or from a mapping (in a scenario); ``None`` is the default behaviour.
 
+    A file is YAML 1.2 and may hold ``${NAME}`` and ``${NAME:-default}``, as scenarios may.
+
     Raises:
-        ScenarioError: it cannot be read, or a key or value is wrong; one sentence with file, path and nearest key.
+        ScenarioError: it cannot be read, or a key or value is wrong; one sentence with file, line, path and nearest
+            key.
     """
     if source is None:
         return Behaviour()
     if isinstance(source, Mapping):
-        return _validated(dict(source), "behaviour")
-    return _validated(_read(Path(source)), str(source))
+        return _validated(source, lambda path: f"behaviour: {path_text(path) or 'behaviour'}")
+    root = _read(Path(source))
+
+    def place(path: tuple[int | str, ...]) -> str:
+        nodes = (at(root, path[:length]) for length in range(len(path), -1, -1))
+        line = next(node.line for node in nodes if node is not None)
+        return f"{source}:{line}: {path_text(path) or 'behaviour'}"
+
+    return _validated(root.plain(), place)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> Node:
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        root, problems = read_yaml(path.read_text(encoding="utf-8"), Origin(str(path), path.parent), os.environ)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ScenarioError(f"{path}: cannot read the behaviour file: {reason}") from error
-    except MarkedYAMLError as error:
-        line = "" if error.problem_mark is None else f"{error.problem_mark.line + 1}: "
-        raise ScenarioError(f"{path}:{line} not YAML: {error.problem}") from error
-    except YAMLError as error:
-        raise ScenarioError(f"{path}: not YAML: {error}") from error
+    except YamlProblems as error:
+        raise ScenarioError(str(error.problems[0])) from error
+    if problems:
+        raise ScenarioError(str(problems[0]))
+    return root
 
 
-def _validated(data: Any, where: str) -> Behaviour:
+def _validated(data: Any, place: Callable[[tuple[int | str, ...]], str]) -> Behaviour:
     if data is None:
         return Behaviour()
-    if not isinstance(data, dict):
-        raise ScenarioError(f"{where}: a behaviour is a mapping of keys, not {type(data).__name__}")
+    if not isinstance(data, Mapping):
+        raise ScenarioError(f"{place(())}: expected a mapping of keys, not {type(data).__name__}")
     try:
-        return Behaviour.model_validate(data)
+        return Behaviour.model_validate(dict(data))
     except ValidationError as error:
-        raise ScenarioError(f"{where}: {_sentence(error)}") from error
+        problem = error.errors(include_url=False, include_context=True)[0]
+        raise ScenarioError(f"{place(problem['loc'])}: {_sentence(problem)}") from error
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first thing that is wrong, by path, with the nearest name where a name is wrong."""
-    problem = error.errors(include_url=False, include_context=True)[0]
-    path = ".".join(str(part) for part in problem["loc"]) or "behaviour"
+def _sentence(problem: ErrorDetails) -> str:
+    """What is wrong, with the nearest name where a name is wrong."""
+    loc, got = problem["loc"], problem["input"]
     if problem["type"] == "extra_forbidden":
-        name = str(problem["loc"][-1])
-        return f"{path}: unknown key{_nearest(name, _keys(problem['loc'][:-1]))}"
-    if problem["type"] == "model_type" and problem["loc"][-1:] != ("faults",):
-        return f"{path}: expected a number or a mapping, not {problem['input']!r:.60}"
-    if problem["type"] == "literal_error" and problem["loc"][-1:] == ("kind",):
-        return f"{path}: unknown fault {problem['input']!r}{_nearest(str(problem['input']), _KINDS)}"
+        return f"unknown key{_nearest(str(loc[-1]), _keys(loc[:-1]))}"
+    if problem["type"] == "literal_error" and loc[-1:] == ("kind",):
+        return f"unknown fault {got!r}{_nearest(str(got), _KINDS)}"
+    if problem["type"] == "model_type" and loc[:1] != ("faults",):
+        return f"expected a number or a mapping, not {got!r:.60}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{path}: {message[:1].lower()}{message[1:]} (got {problem['input']!r:.60})"
+    return f"{message[:1].lower()}{message[1:]} (got {got!r:.60})"
 
 
 _KINDS = (*SESSION_FAULTS, *TURN_FAULTS)

@@ -24,6 +24,7 @@ LOW_BIN, HIGH_BIN = 6, 112
 PEAK_FRAMES, PEAK_BINS = 4, 5
 PEAK_RANGE = 45.0 / 20 * np.log(10)
 FAN_OUT = 6
+FRAMES_AT_ONCE = 6_000
 MAX_FRAMES_APART = 63
 # Pairs that occur often say little; a search looks at no more occurrences than this, the rarest pairs first.
 MAX_OCCURRENCES = 30_000
@@ -115,9 +116,21 @@ def _tally(recording: Ints, offset: Ints, limit: int) -> list[Candidate]:
 
 def _peaks(samples: Samples) -> tuple[Ints, Ints]:
     """Frames and bins of the spectrogram's peaks, in order of time."""
-    count = (len(samples) - WINDOW) // HOP + 1
-    if count < 1:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
+    count = max(0, (len(samples) - WINDOW) // HOP + 1)
+    frames, bands = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    # A minute at a time, each with the margin that a peak must stand out from.
+    for start in range(0, count, FRAMES_AT_ONCE):
+        margin = min(start, PEAK_FRAMES)
+        last = min(count, start + FRAMES_AT_ONCE + PEAK_FRAMES)
+        part = samples[(start - margin) * HOP : (last - 1) * HOP + WINDOW]
+        frame, band = _local_peaks(part)
+        keep = (frame >= margin) & (frame < margin + FRAMES_AT_ONCE)
+        frames.append(frame[keep] + start - margin)
+        bands.append(band[keep])
+    return np.concatenate(frames), np.concatenate(bands)
+
+
+def _local_peaks(samples: Samples) -> tuple[Ints, Ints]:
     frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
     window = np.hanning(WINDOW).astype(np.float32)
     spectrum = np.fft.rfft(frames * window, axis=1)[:, LOW_BIN:HIGH_BIN]

@@ -239,6 +239,7 @@ class Hall:
             faults = self.world.behaviour.session_faults(number)
             if find(faults, "silent_handshake"):
                 await asyncio.wait([connection.connection_lost_waiter])
+                return None
             refusal = self._refusal(faults)
             connection.decision = decision
             late = find(faults, "refuse_after_upgrade")

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import soxr
-import webrtcvad
+import webrtcvad  # type: ignore[import-untyped]
 
-from ..audio import decode
+from ..audio import QuickResampler, decode
 from ..formats import AudioFormat
 
 __all__ = ["SpeechStarted", "SpeechStopped", "VoiceDetector"]
@@ -88,9 +87,8 @@ class VoiceDetector:
         self.silence_duration_ms = silence_duration_ms
         self._is_speech = webrtcvad.Vad(_mode(threshold)).is_speech
         self._floor = _energy(-60.0 + 40.0 * (threshold - 0.5))
-        # "QQ" looks ahead by one sample where the better filters hold back 20 to 100 ms of audio, which would delay
-        # every decision; the detector looks below 4 kHz only, where a cubic interpolation is good enough.
-        self._resampler = soxr.ResampleStream(fmt.rate, VAD_RATE, 1, dtype="int16", quality="QQ")
+        # The detector looks below 4 kHz only, where a quick resampler is good enough; a better one would delay it.
+        self._resampler = QuickResampler(fmt.rate, VAD_RATE)
         self._pending = bytes(2 * LAG_SAMPLES)
         self._odd = b""
         self._frame_ms = start_ms - 1000 * LAG_SAMPLES / VAD_RATE
@@ -107,7 +105,7 @@ class VoiceDetector:
 
     def feed(self, data: bytes) -> list[SpeechStarted | SpeechStopped]:
         """Take the next bytes of the stream and tell what they decided; a split sample waits for its other half."""
-        samples = self._resampler.resample_chunk(self._samples(data))
+        samples = self._resampler.feed(self._samples(data))
         pcm = self._pending + samples.tobytes()
         calls = len(pcm) // CALL_BYTES
         self._pending = pcm[calls * CALL_BYTES :]

@@ -76,10 +76,12 @@ def answer_for(item: Item | None, heard_text: str | None, text_prompt: str | Non
     for key in ("answer", "equals"):
         if isinstance(expect.get(key), str):
             return str(expect[key])
-    wanted = [*_texts(expect.get("contains")), *map(_example, _texts(expect.get("regex")))]
-    wanted = [text for text in wanted if text]
+    patterns = _texts(expect.get("regex"))
+    wanted = [text for text in (*_texts(expect.get("contains")), *map(_example, patterns)) if text]
     if wanted:
-        return wanted[0] if _is_sentence(wanted[0]) and len(wanted) == 1 else f"Certainly: {', '.join(wanted)}."
+        sentence = f"Certainly: {', '.join(wanted)}."
+        alone = len(wanted) == 1 and (_is_sentence(wanted[0]) or not _finds(patterns, sentence))
+        return wanted[0] if alone else sentence
     if item is None and not heard_text and not text_prompt:
         return NOT_UNDERSTOOD
     return rng.choice(CANNED)
@@ -93,6 +95,14 @@ def _texts(value: object) -> list[str]:
 
 def _is_sentence(text: str) -> bool:
     return text[-1:] in ".?!"
+
+
+def _finds(patterns: Iterable[str], text: str) -> bool:
+    """Whether all that can be searched for are found."""
+    try:
+        return all(re.search(pattern, text) for pattern in patterns)
+    except re.error:
+        return False
 
 
 # What a piece of a regular expression can be replaced by so that it still matches, tried in this order.
@@ -118,11 +128,8 @@ def _example(pattern: str) -> str:
         for piece, plain in _PLAIN:
             text = piece.sub(plain, text)
         text = text.strip()
-        try:
-            if text and re.search(pattern, f"Certainly: {text}."):
-                return text
-        except re.error:
-            return ""
+        if text and (_finds([pattern], f"Certainly: {text}.") or _finds([pattern], text)):
+            return text
     return ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import orjson
 
@@ -83,6 +83,8 @@ class Dialect:
                 if event.response_id is not None:
                     body["response_id"] = event.response_id
                 return {"type": "response.cancel", **body}
+            case _:
+                assert_never(event)
 
     def item(self, item: ev.Item) -> dict[str, Any]:
         """A conversation item in this dialect's words; absent fields are left out."""

@@ -7,7 +7,6 @@ stand in the simulator. Here is what is the same for every server: the frames.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -194,7 +193,7 @@ class Serving:
         dialect: names and part types; shared with the client's side.
         muted: event classes that its clients do not survive, and that are left out.
         object_key: whether items carry ``object: "realtime.item"`` and a status whatever they are.
-        obfuscation: whether text deltas carry a random ``obfuscation`` (a defence against traffic analysis).
+        obfuscation: whether text deltas carry an ``obfuscation`` that hides their length from those who watch the wire.
         image_tokens: whether usage counts them.
         full_response: whether responses echo their settings (the first preview did not).
         item: what a client may put into a conversation.
@@ -242,7 +241,7 @@ class Serving:
         name = self.dialect.server_names[type(event)] if type(event) not in self.muted else None
         if name is None:
             return None
-        return {"type": name, "event_id": event_id, **self._fields(event, echo or {})}
+        return {"type": name, "event_id": event_id, **self._fields(event, event_id, echo or {})}
 
     def encode_audio_delta(self, event: ev.AudioDelta, event_id: str) -> bytes:
         """The whole text frame of an audio delta, made without a JSON encoder: its ids need no escaping."""
@@ -260,7 +259,7 @@ class Serving:
             )
         )
 
-    def _fields(self, event: ev.ServerEvent, echo: Mapping[str, Any]) -> _Frame:
+    def _fields(self, event: ev.ServerEvent, event_id: str, echo: Mapping[str, Any]) -> _Frame:
         match event:
             case ev.ErrorReported():
                 return {
@@ -318,9 +317,9 @@ class Serving:
             case ev.UnknownEvent():
                 raise ValueError("a server does not send what it cannot name")
             case _:
-                return self._response_part_fields(event)
+                return self._response_part_fields(event, event_id)
 
-    def _response_part_fields(self, event: ev.ServerEvent) -> _Frame:
+    def _response_part_fields(self, event: ev.ServerEvent, event_id: str) -> _Frame:
         """Fields of the events inside a response."""
         match event:
             case ev.OutputItemAdded() | ev.OutputItemDone():
@@ -338,7 +337,8 @@ class Serving:
                 # Azure sends the part under both names; the older rtclient reads `content`.
                 return {**_where(event), "part": part, "content": part}
             case ev.TextDelta() | ev.TranscriptDelta():
-                return {**_where(event), "delta": event.delta, **self._obfuscation()}
+                padding = {"obfuscation": event_id[-16 + len(event.delta) % 16 :]} if self.obfuscation else {}
+                return {**_where(event), "delta": event.delta, **padding}
             case ev.TextDone():
                 return {**_where(event), "text": event.text}
             case ev.TranscriptDone():
@@ -349,9 +349,6 @@ class Serving:
                 return _where(event)
             case _:
                 raise TypeError(f"no frame for {type(event).__name__}")
-
-    def _obfuscation(self) -> _Frame:
-        return {"obfuscation": secrets.token_urlsafe(6)} if self.obfuscation else {}
 
     def item_fields(self, item: ev.Item) -> _Frame:
         """A conversation item in this flavour's words."""

@@ -129,7 +129,7 @@ def histogram(name: str, title: str, values: np.ndarray[Any, Any], gates: list[t
 
 
 def round_edges(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return edges of bins of one width that reads well (1, 2 or 5 times a power of ten), about as many as numpy's rule."""
+    """Return edges of bins whose width reads well: 1, 2 or 5 times a power of ten, close to what numpy proposes."""
     low, high = float(values.min()), float(values.max())
     wanted = min(MAX_BINS, max(MIN_BINS, len(np.histogram_bin_edges(values, bins="auto")) - 1))
     rough = max(high - low, 1.0) / wanted
@@ -156,12 +156,14 @@ def cumulative(curves: Sequence[tuple[str, str, np.ndarray[Any, Any]]]) -> Figur
         "id": "cumulative",
         "kind": "curves",
         "title": "Share of turns within a time",
-        "name": "cumulative distribution",
+        "name": "",
         "note": f"the slowest 0.5 % are beyond {number(high, 'ms').text}" if beyond else "",
-        "label": "Cumulative distribution: " + "; ".join(
+        "label": "Cumulative distribution: "
+        + "; ".join(
             f"90 % of turns have {name} within {number(float(np.percentile(values, 90)), 'ms').text}"
             for name, _title, values in curves
-        ) + ".",
+        )
+        + ".",
         "x": "ms",
         "y": "% of turns",
         "series": series,
@@ -215,7 +217,7 @@ def load_figures(
                 "id": "sessions",
                 "kind": "lines",
                 "title": "Sessions open",
-                "name": "sessions open",
+                "name": "",
                 "note": "",
                 "label": f"Sessions open over the run: at most {int(total.max())}.",
                 "x": "seconds since the first turn",
@@ -229,14 +231,14 @@ def load_figures(
     ended = ended[np.isfinite(ended)]
     if len(ended) > 1 and np.ptp(ended) > 0:
         width = max(1.0, float(np.ceil(np.ptp(ended) / 60)))
-        edges = np.arange(np.floor(ended.min()), ended.max() + width, width)
+        edges = np.arange(min(0.0, np.floor(ended.min())), ended.max() + width, width)
         counts, edges = np.histogram(ended, bins=edges if len(edges) > 1 else 1)
         figures.append(
             {
                 "id": "answers",
                 "kind": "histogram",
                 "title": "Answers over the run",
-                "name": "answers that ended",
+                "name": "",
                 "note": f"bars of {width:g} s",
                 "label": f"Answers that ended, in steps of {width:g} seconds: at most {int(counts.max())}.",
                 "x": "seconds since the first turn",
@@ -287,7 +289,7 @@ def health_figures(health: pd.DataFrame, origin: float | None, run: Mapping[str,
                 "id": "health-cpu",
                 "kind": "lines",
                 "title": "CPU of the generator",
-                "name": "cpu share",
+                "name": "cpu_share",
                 "note": "busiest worker; 100 % is one core",
                 "label": f"CPU share of the busiest worker: at most {busiest.max() * 100:.0f} %.",
                 "x": "seconds since the first turn",
@@ -374,6 +376,4 @@ def triples(
     x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]
 ) -> list[list[float]]:
     """Return points with the number of the table row that each stands for."""
-    return [
-        [rounded(a), round(float(b), 1), int(c)] for a, b, c in zip(x[mask], y[mask], rows[mask], strict=True)
-    ]
+    return [[rounded(a), round(float(b), 1), int(c)] for a, b, c in zip(x[mask], y[mask], rows[mask], strict=True)]

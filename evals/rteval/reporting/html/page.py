@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -114,9 +115,11 @@ def render(
         "turns": turn_columns(turns, texts=texts, at_s=seconds(turns, origin_ns(turns, health, run))),
     }
     context = {
-        "run": run,
-        "summary": summary,
-        "name": (run.get("scenario") or {}).get("name") or "run",
+        "name": clean((run.get("scenario") or {}).get("name") or "run"),
+        "about": about(run, summary),
+        "version": clean((run.get("versions") or {}).get("rteval", "")),
+        "state": clean(summary.get("state") or run.get("state") or "unknown"),
+        "exit_code": summary.get("exit_code"),
         "verdict": verdict_of(summary),
         "reasons": reasons(run, summary),
         "gates": [gate_row(gate, metrics) for gate in gates],
@@ -135,13 +138,14 @@ def render(
         "load": load_rows(run, summary, turns, sessions),
         "health": health_rows(health_summary),
         "workers": worker_rows(health_summary),
-        "health_notes": [] if health_summary.get("verdict") == "invalid" else health_summary.get("reasons") or [],
+        "health_notes": []
+        if health_summary.get("verdict") == "invalid"
+        else [clean(text) for text in health_summary.get("reasons") or []],
         "facts": fact_groups(run, summary),
         "warnings": [clean(text) for text in (run.get("live") or {}).get("warnings") or []],
         "counts": counts_of(turns),
         "turns_total": len(turns),
         "shown_turns": data["turns"],
-        "when": when(run),
         "policy": policy(),
         "style": Markup(asset("report.css")),
         "scripts": [Markup(script_text(name)) for name in SCRIPTS],
@@ -160,7 +164,6 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters["clean"] = clean
     env.filters["exact"] = lambda value: json.dumps(value)
     return env
 
@@ -212,7 +215,7 @@ def source_of(name: str) -> Source | None:
 
 
 def unit_of(name: str, entry: Mapping[str, Any] | None) -> str | None:
-    """Return the unit that a metric is printed in; a distribution of ratios (``rtf``) is no share and gets no per cent."""
+    """Return the unit that a metric is printed in; a distribution of ratios (``rtf``) is no share: no per cent."""
     metric = find_metric(metric_of(name))
     if metric is None:
         return (entry or {}).get("unit")
@@ -266,7 +269,9 @@ def headlines(metrics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         unit, n = unit_of(name, metric), metric.get("n")
         timed = metric.get("p50") is not None
-        main = number(metric.get("p50") if timed else metric.get("value", metric.get("mean")), unit, n=n)
+        main = number(
+            metric.get("p50") if timed else metric.get("value", metric.get("mean")), unit, n=counted_in(name, n)
+        )
         found.append(
             {
                 "name": name,
@@ -314,7 +319,7 @@ def metric_tables(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, MetricT
                 "name": name,
                 "n": number(n),
                 "left_out": number(metric.get("left_out")),
-                "value": number(single, unit, n=n),
+                "value": number(single, unit, n=counted_in(name, n)),
                 "stat": "value" if "value" in metric else "mean",
                 "timed": "p50" in metric,
                 "stats": {stat: quantile(name, metric, stat) for stat in ("p50", "p90", "p95", "p99", "min", "max")},
@@ -322,6 +327,11 @@ def metric_tables(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, MetricT
             }
         )
     return tables
+
+
+def counted_in(name: str, n: int | None) -> int | None:
+    """Return the denominator of a share; ``None`` for word error rates, which count words where n counts turns."""
+    return None if name.endswith(("_wer", "_cer")) else n
 
 
 def quantile(name: str, metric: Mapping[str, Any], stat: str) -> Number:
@@ -347,7 +357,9 @@ def transcription_off(turns: pd.DataFrame) -> bool:
 def counts_of(turns: pd.DataFrame) -> dict[str, int]:
     """Return how many turns ended in each way, ``ok`` first."""
     found = turns["outcome"].astype("string").value_counts()
-    return {str(name): int(count) for name, count in sorted(found.items(), key=lambda pair: (pair[0] != "ok", -pair[1]))}
+    return {
+        str(name): int(count) for name, count in sorted(found.items(), key=lambda pair: (pair[0] != "ok", -pair[1]))
+    }
 
 
 def error_rows(table: pd.DataFrame, column: str, *, good: str = "ok") -> list[dict[str, Any]]:
@@ -359,7 +371,9 @@ def error_rows(table: pd.DataFrame, column: str, *, good: str = "ok") -> list[di
         return []
     keys = pd.DataFrame(
         {
-            name: bad[name].astype("string").fillna("") if name in bad else pd.Series("", index=bad.index, dtype="string")
+            name: bad[name].astype("string").fillna("")
+            if name in bad
+            else pd.Series("", index=bad.index, dtype="string")
             for name in (column, "failure_stage", "error_code", "error_message")
         }
     )
@@ -383,11 +397,14 @@ def transcript_rows(turns: pd.DataFrame) -> list[tuple[str, str, int]]:
     """Return transcriptions that did not come, as (outcome, code, count)."""
     if "transcript_outcome" not in turns:
         return []
-    outcome = turns["transcript_outcome"].astype("string").fillna("")
-    code = turns["transcript_error"].astype("string").fillna("") if "transcript_error" in turns else outcome * 0
-    bad = outcome.isin(["failed", "missing"])
-    found = pd.DataFrame({"outcome": outcome[bad], "code": code[bad]}).value_counts()
-    return [(clean(key[0]), clean(key[1]), int(count)) for key, count in found.items()]
+    outcomes = turns["transcript_outcome"].astype("string").fillna("").tolist()
+    codes = (
+        turns["transcript_error"].astype("string").fillna("").tolist()
+        if "transcript_error" in turns
+        else [""] * len(turns)
+    )
+    bad = Counter(pair for pair in zip(outcomes, codes, strict=True) if pair[0] in ("failed", "missing"))
+    return [(clean(outcome), clean(code), count) for (outcome, code), count in bad.most_common()]
 
 
 def load_rows(
@@ -400,7 +417,11 @@ def load_rows(
     counts = counts_of(turns)
     ready = int(sessions["outcome"].astype("string").eq("ready").sum()) if "outcome" in sessions else 0
     return [
-        ("turns", number(planned.get("turns")).text, f"{number(len(turns)).text}, {number(counts.get('ok', 0)).text} ok"),
+        (
+            "turns",
+            number(planned.get("turns")).text,
+            f"{number(len(turns)).text}, {number(counts.get('ok', 0)).text} ok",
+        ),
         ("sessions", number(planned.get("sessions")).text, f"{number(len(sessions)).text}, {number(ready).text} ready"),
         ("sessions at once", number(planned.get("sessions_at_once")).text, number(peak).text),
         ("length of the run", "", duration(run_seconds(run))),
@@ -414,7 +435,9 @@ def health_rows(health: Mapping[str, Any]) -> list[dict[str, Any]]:
         entry = health.get(name)
         if isinstance(entry, Mapping) and entry.get("n"):
             values = {stat: number(entry.get(stat), unit) for stat in ("mean", "p50", "p99", "max", "limit")}
-            rows.append({"name": name, "n": number(entry["n"]), **values, "definition": HEALTH.get(name) or definition_of(name)})
+            rows.append(
+                {"name": name, "n": number(entry["n"]), **values, "definition": HEALTH.get(name) or definition_of(name)}
+            )
     return rows
 
 
@@ -469,6 +492,19 @@ def plain(value: object) -> str:
     return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
+def about(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the head of the page says about the run: when, which, against what; ``code`` is a name or address."""
+    target = run.get("target") or {}
+    kind = " · ".join(clean(target[key]) for key in ("provider", "dialect", "model") if target.get(key))
+    found = [
+        (when(run), False),
+        (clean(summary.get("run_id") or run.get("run_id") or ""), True),
+        (kind, False),
+        (clean(target.get("address") or ""), True),
+    ]
+    return [{"text": text, "code": code} for text, code in found if text]
+
+
 def when(run: Mapping[str, Any]) -> str:
     """Return when the run started, for a person; as it stands where it is no date."""
     text = run.get("started_at")
@@ -484,5 +520,3 @@ def run_seconds(run: Mapping[str, Any]) -> float | None:
     """Return how long the run took, by its monotonic stamps."""
     started, ended = run.get("started_ns"), run.get("ended_ns")
     return (ended - started) / 1e9 if isinstance(started, int) and isinstance(ended, int) else None
-
-

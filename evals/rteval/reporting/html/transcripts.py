@@ -56,7 +56,9 @@ def worst_turns(turns: pd.DataFrame, side: str) -> list[Worst]:
     counts = [f"{side}_{kind}" for kind in ("substitutions", "deletions", "insertions")]
     if not len(turns) or any(name not in turns for name in [*counts, f"{side}_ref_words", f"{side}_transcript"]):
         return []
-    numbers = turns[[*counts, f"{side}_ref_words"]].apply(pd.to_numeric, errors="coerce").to_numpy(float, na_value=np.nan)
+    numbers = (
+        turns[[*counts, f"{side}_ref_words"]].apply(pd.to_numeric, errors="coerce").to_numpy(float, na_value=np.nan)
+    )
     errors, words = numbers[:, :3].sum(axis=1), numbers[:, 3]
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = np.where(words > 0, errors / words, np.inf)

@@ -126,7 +126,9 @@ def chosen_rows(turns: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def add_texts(columns: dict[str, Any], part: pd.DataFrame) -> int | None:
     """Add the transcripts, cut to a common length when all of them together are too big; return that length."""
-    present = {name: [None if missing(value) else clean(value) for value in part[name]] for name in TEXTS if name in part}
+    present = {
+        name: [None if missing(value) else clean(value) for value in part[name]] for name in TEXTS if name in part
+    }
     size = sum(len(text.encode()) for column in present.values() for text in column if text)
     clip = None
     if size > TEXT_BUDGET:

@@ -14,6 +14,9 @@ __all__ = ["Number", "Verdict", "clean", "duration", "number", "verdict_of"]
 THIN_SPACE = "\u202f"
 """Narrow no-break space: groups digits and parts a number from its unit, the same in every language."""
 
+NOTHING = "\u2013"
+"""What stands where nothing was measured: a dash."""
+
 WORDLESS = frozenset({None, "", "count", "sessions", "tokens", "stalls"})
 """Units that the name of the metric says already."""
 
@@ -40,7 +43,7 @@ class Verdict:
     """The verdict on the whole run.
 
     Attributes:
-        kind: ``pass``, ``fail``, ``invalid`` or ``partial``: chooses the colour.
+        kind: ``pass``, ``fail``, ``invalid``, ``partial`` or ``plain``: chooses the colour.
         mark: one character that says the same without colour.
         title: one or two words.
         sentence: why.
@@ -80,7 +83,7 @@ def verdict_of(summary: Mapping[str, Any]) -> Verdict:
     gates = summary.get("gates") or []
     missed = sum(gate.get("verdict") != "pass" for gate in gates)
     if code == 0 and not gates:
-        title, sentence = "Complete", "no gate was set, so nothing was judged"
+        kind, mark, title, sentence = "plain", "○", "Complete", "no gate was set, so nothing was judged"
     elif code == 0:
         sentence = "the gate holds" if len(gates) == 1 else f"all {len(gates)} gates hold"
     elif code == 1 and missed:
@@ -88,6 +91,8 @@ def verdict_of(summary: Mapping[str, Any]) -> Verdict:
     elif code == 1:
         kind, mark, title, sentence = "partial", "◐", "Partial", "not every planned turn was recorded"
     sentence = f"{sentence[0].upper()}{sentence[1:]}."
+    if summary.get("state") == "partial" and code == 1 and missed:
+        sentence += " The run is partial."
     return Verdict(kind, mark, title, f"{sentence} {MORE[code]}" if code in MORE else sentence)
 
 
@@ -111,7 +116,7 @@ def number(value: object, unit: str | None = None, *, n: int | None = None) -> N
             few says more than was measured.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        return Number("–", None)
+        return Number(NOTHING, None)
     if unit in RATIO_UNITS:
         text = f"{grouped(value * 100, 2 if abs(value) < 0.1 else 1)}{THIN_SPACE}%"
         if n is not None and 0 < n < 10 and math.isclose(value * n, round(value * n), abs_tol=1e-9):
@@ -129,7 +134,7 @@ def number(value: object, unit: str | None = None, *, n: int | None = None) -> N
 def duration(seconds: float | None) -> str:
     """Word a length of time: ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds is None or math.isnan(seconds):
-        return "–"
+        return NOTHING
     if seconds < 60:
         return f"{seconds:.1f}{THIN_SPACE}s"
     minutes, rest = divmod(round(seconds), 60)

@@ -11,8 +11,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import soundfile  # type: ignore[import-untyped]
-import soxr  # type: ignore[import-untyped]
+
+from rteval.audio import Samples, read, resample, write
+
+__all__ = ["main", "speak"]
 
 RATE = 24_000
 LEVEL_DBFS = -20.0
@@ -25,17 +27,17 @@ SENTENCES = (
 )
 
 
-def speak(voice: str, words_per_minute: int, text: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def speak(voice: str, words_per_minute: int, text: str) -> Samples:
     """One sentence as mono samples at 24 kHz, trimmed to what is above -50 dB of its peak, at a common level."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.wav"
         subprocess.run(["espeak-ng", "-v", voice, "-s", str(words_per_minute), "-w", path, text], check=True)
-        samples, rate = soundfile.read(path, dtype="float32")
-    loud = np.flatnonzero(np.abs(samples) > np.abs(samples).max() * 10 ** (-50 / 20))
-    trimmed = soxr.resample(samples[loud[0] : loud[-1] + 1], rate, RATE)
+        samples, rate = read(path)
+    mono = samples[:, 0]
+    loud = np.flatnonzero(np.abs(mono) > np.abs(mono).max() * 10 ** (-50 / 20))
+    trimmed = resample(mono[loud[0] : loud[-1] + 1], rate, RATE)
     level = 10 ** (LEVEL_DBFS / 20) / np.sqrt(np.mean(np.square(trimmed)))
-    result: np.ndarray[tuple[int], np.dtype[np.float32]] = (trimmed * level).astype(np.float32)
-    return result
+    return trimmed * np.float32(level)
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def main() -> None:
     for number, (voice, speed, text) in enumerate(SENTENCES, start=1):
         path = folder / f"answer-{number}.ogg"
         samples = np.clip(speak(voice, speed, text), -0.99, 0.99)
-        soundfile.write(path, samples, RATE, format="OGG", subtype="VORBIS", compression_level=0.6)
+        write(path, samples, RATE)
         print(f"{path.name}  {len(samples) / RATE:.2f} s  {path.stat().st_size} bytes  {text}")
 
 

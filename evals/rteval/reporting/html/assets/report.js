@@ -8,6 +8,7 @@
 
   const color = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
   const digits = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+  const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
   const number = { format: (value) => digits.format(value).replaceAll(",", "\u202f") };
   const SERIES = ["accent", "accent-2", "accent-3", "pass"];
   const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
@@ -78,6 +79,10 @@
       if (figure.kind === "histogram" && (figure.lines || []).length) options.grace = "22%";
       if (wide.length) options.suggestedMax = Math.max(...wide) * 1.08;
       if (figure.y === "% of turns") options.max = 100;
+    } else if (figure.kind === "lines") {
+      const at = figure.series.flatMap((series) => series.points.map((point) => point[0]));
+      options.min = Math.min(...at);
+      options.max = Math.max(...at, options.min + 1);
     } else if (figure.range) {
       [options.min, options.max] = figure.range;
     } else if (figure.kind === "histogram") {
@@ -200,6 +205,10 @@
     return code === null ? null : column.levels[code];
   }
 
+  function isNumeric(column) {
+    return !column.codes && typeof column.find((value) => value !== null) === "number";
+  }
+
   function tableRow(turn) {
     return data.turns.rows === null ? turn : data.turns.rows.indexOf(turn);
   }
@@ -215,7 +224,8 @@
     if (value === null || value === undefined) return "–";
     if (typeof value !== "number") return value;
     if (name.endsWith("_wer") || name.endsWith("_cer")) return `${number.format(value * 100)} %`;
-    return name === "at_s" ? value.toFixed(2) : number.format(value);
+    if (name === "at_s") return value.toFixed(2);
+    return name.endsWith("_ms") ? tenths.format(value).replaceAll(",", "\u202f") : number.format(value);
   }
 
   function haystack() {
@@ -289,7 +299,7 @@
       const value = cell(columns[name], row);
       const words = TEXTS.includes(name);
       const box = element("td", name === "item" ? null : shown(name, value), {
-        class: typeof value === "number" ? "n" : words ? "words" : "", ...(words ? { dir: "auto" } : {}),
+        class: isNumeric(columns[name]) ? "n" : words ? "words" : "", ...(words ? { dir: "auto" } : {}),
       });
       if (name === "item") {
         const open = element("button", value === null ? "–" : value, { type: "button", class: "open", "aria-expanded": state.opened.has(row) });
@@ -353,7 +363,7 @@
     const head = element("tr");
     for (const [name, label] of SHOWN) {
       if (!columns[name]) continue;
-      const numeric = !columns[name].codes && columns[name].some((value) => typeof value === "number");
+      const numeric = isNumeric(columns[name]);
       const box = element("th", null, { scope: "col", class: numeric ? "n" : "" });
       box.dataset.name = name;
       const button = element("button", label, { type: "button" });

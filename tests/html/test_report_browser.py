@@ -1,0 +1,306 @@
+"""The report page in headless Chromium, driven over its DevTools socket: it draws, sorts, and loads nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+from rteval.reporting.html import write_html
+
+BROWSER = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: the page is not opened in a browser"),
+]
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--no-proxy-server",
+    "--remote-debugging-port=0",
+)
+PATIENCE_S = 60
+MARKUP = '<img src="http://127.0.0.1:9/x" onerror="document.title=1"><script>document.title="pwned"</script>'
+
+
+class Browser:
+    """One Chromium and the socket that it is driven by."""
+
+    def __init__(self, profile: str) -> None:
+        assert BROWSER is not None
+        self.process = subprocess.Popen(
+            [BROWSER, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "HOME": profile},
+        )
+        self.socket: Any = None
+        self.last = 0
+
+    def address(self) -> str:
+        """The address that Chromium prints when it is ready; the rest of its stderr is read away."""
+        found: queue.Queue[str] = queue.Queue()
+
+        def read() -> None:
+            assert self.process.stderr is not None
+            for line in self.process.stderr:
+                if match := re.search(r"DevTools listening on (ws://\S+)", line):
+                    found.put(match[1])
+
+        threading.Thread(target=read, daemon=True).start()
+        return found.get(timeout=PATIENCE_S)
+
+    def send(self, method: str, events: list[dict[str, Any]] | None = None, /, session: str = "", **params: Any) -> Any:
+        """Send one command and return its result; events that come meanwhile are kept."""
+        self.last += 1
+        number = self.last
+        message = {"id": number, "method": method, "params": params}
+        self.socket.send(json.dumps(message | ({"sessionId": session} if session else {})))
+        while True:
+            answer = json.loads(self.socket.recv(timeout=PATIENCE_S))
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return answer["result"]
+            if events is not None and answer.get("sessionId") == session:
+                events.append(answer)
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+
+class Tab:
+    """One page in the browser."""
+
+    def __init__(self, browser: Browser, path: Path, *, width: int = 1200, scheme: str = "light") -> None:
+        self.browser = browser
+        self.events: list[dict[str, Any]] = []
+        self.path = path
+        self.target = browser.send("Target.createTarget", url="about:blank")["targetId"]
+        self.session = browser.send("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Log", "Runtime"):
+            self.send(f"{domain}.enable")
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.send("Page.navigate", url=path.as_uri())
+        self.run(
+            """new Promise((done) => {
+              const check = () => document.documentElement && "drawn" in document.documentElement.dataset
+                ? done() : setTimeout(check, 20);
+              check();
+            })"""
+        )
+
+    def send(self, method: str, **params: Any) -> Any:
+        return self.browser.send(method, self.events, session=self.session, **params)
+
+    def run(self, script: str) -> Any:
+        """Return what a script in the page comes to."""
+        result = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def press(self, key: str, code: int) -> None:
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
+
+    @property
+    def complaints(self) -> list[Any]:
+        """Everything that a console would show: errors, warnings, violations of the policy, exceptions."""
+        names = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+        return [event for event in self.events if event["method"] in names]
+
+    @property
+    def requests(self) -> list[str]:
+        """Everything that the page asked for, itself left out."""
+        asked = [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
+        return [url for url in asked if url != self.path.as_uri() and not url.startswith("data:")]
+
+    def close(self) -> None:
+        self.browser.send("Target.closeTarget", targetId=self.target)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        running = Browser(profile)
+        try:
+            with connect(running.address(), max_size=None, compression=None, proxy=None) as running.socket:
+                yield running
+        finally:
+            running.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path, make_run):
+    """Opens the page of a fake run."""
+    tabs: list[Tab] = []
+
+    def open_page(*, width: int = 1200, scheme: str = "light", **options: Any) -> tuple[Tab, Any]:
+        run = make_run(**options)
+        path = tmp_path / f"report-{len(tabs)}.html"
+        write_html(path, **run.arguments)
+        tabs.append(Tab(browser, path, width=width, scheme=scheme))
+        return tabs[-1], run
+
+    yield open_page
+    for tab in tabs:
+        tab.close()
+
+
+def test_a_page_that_breaks_its_policy_would_be_noticed(browser, tmp_path):
+    """The other tests find no complaint; this one shows that they would."""
+    path = tmp_path / "bad.html"
+    path.write_text(
+        "<!DOCTYPE html><html data-drawn><meta http-equiv='Content-Security-Policy' content=\"default-src 'none'\">"
+        "<p style='color:red'>x</p><script>1</script><img src='http://127.0.0.1:9/x.png'>",
+        encoding="utf-8",
+    )
+    tab = Tab(browser, path)
+    tab.run("new Promise((done) => setTimeout(done))")
+    assert tab.complaints
+    tab.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="gates missed"),
+        pytest.param({"scheme": "dark", "n": 40}, id="dark"),
+        pytest.param({"n": 0, "exit_code": 3, "state": "refused"}, id="no turns"),
+        pytest.param({"n": 12, "failing": 1.1}, id="all failed"),
+        pytest.param({"n": 12, "text": True, "references": False, "gates": ()}, id="text only"),
+        pytest.param({"n": 1, "failing": 0.0, "exit_code": 130, "state": "partial"}, id="one turn"),
+        pytest.param({"n": 12, "transcripts": "none"}, id="no transcripts"),
+    ],
+)
+def test_the_page_draws_without_a_word_in_the_console_or_on_the_network(opened, options):
+    tab, _run = opened(**options)
+    blank = tab.run(
+        """[...document.querySelectorAll("canvas")].filter((canvas) =>
+          !canvas.width || !canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)
+        ).map((canvas) => canvas.id)"""
+    )
+    assert blank == []
+    tab.run("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
+    tab.run("(() => { const open = document.querySelector('#turn-table .open'); if (open) open.click(); })()")
+    assert tab.complaints == []
+    assert tab.requests == []
+
+
+@pytest.mark.parametrize("width", [360, 768])
+def test_a_narrow_screen_scrolls_in_one_direction_only(opened, width):
+    tab, _run = opened(n=40, width=width)
+    assert tab.run("document.documentElement.scrollWidth") <= width
+
+
+def test_light_and_dark_differ_and_print_is_light(opened):
+    tab, _run = opened(n=12, scheme="dark")
+    page = "getComputedStyle(document.body).backgroundColor"
+    ink = "Chart.getChart(document.querySelector('canvas')).options.scales.x.ticks.color"
+    dark, dark_ink = tab.run(page), tab.run(ink)
+    tab.run("dispatchEvent(new Event('beforeprint'))")
+    print_ink = tab.run(ink)
+    tab.run("dispatchEvent(new Event('afterprint'))")
+    assert tab.run(ink) == dark_ink
+    tab.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+    light, light_ink = tab.run(page), tab.run(ink)
+    assert dark != light
+    assert print_ink == light_ink != dark_ink
+    assert tab.complaints == []
+
+
+def test_markup_in_texts_is_shown_as_text(opened):
+    def hostile(row: dict[str, Any]) -> None:
+        for name in ("reference", "input_transcript", "output_transcript", "error_message", "item"):
+            row[name] = MARKUP
+
+    tab, run = opened(n=4, change=hostile)
+    tab.run("document.querySelectorAll('#turn-table .open')[0].click()")
+    assert tab.run("document.querySelector('#turn-table .detail .texts dd').textContent") == MARKUP
+    assert tab.run("document.querySelectorAll('img').length") == 0
+    assert tab.run("document.title") == f"Fail: {run.run['scenario']['name']} \u2013 rteval"
+    assert tab.requests == []
+    assert tab.complaints == []
+
+
+def column(tab: Tab, name: str) -> list[str]:
+    head = f"[...document.querySelectorAll('#turn-table thead th')].findIndex((box) => box.dataset.name === '{name}')"
+    cells = f"[...document.querySelectorAll('#turn-table tbody tr:not(.detail)')].map((row) => row.cells[{head}])"
+    found: list[str] = tab.run(f"{cells}.map((cell) => cell.textContent)")
+    return found
+
+
+def test_the_table_sorts_by_keyboard_and_what_was_not_measured_comes_last(opened):
+    tab, run = opened(n=40, failing=0.2)
+    tab.run("document.querySelector('#turn-table th[data-name=ttfa_ms] button').focus()")
+    tab.press("Enter", 13)
+    assert tab.run("document.querySelector('#turn-table th[data-name=ttfa_ms]').ariaSort") == "descending"
+    shown = [text.replace("\u202f", "") for text in column(tab, "ttfa_ms")]
+    wanted = sorted(run.turns["ttfa_ms"].dropna(), reverse=True)
+    assert shown == [f"{value:.1f}" for value in wanted] + ["\u2013"] * int(run.turns["ttfa_ms"].isna().sum())
+    tab.press("Enter", 13)
+    assert tab.run("document.querySelector('#turn-table th[data-name=ttfa_ms]').ariaSort") == "ascending"
+    assert column(tab, "ttfa_ms")[0].replace("\u202f", "") == f"{wanted[-1]:.1f}"
+
+
+def test_the_table_filters_by_outcome_and_by_words(opened):
+    tab, run = opened(n=120, failing=0.1)
+    change = (
+        "(() => {{ const box = document.getElementById('{}'); box.value = {}; box.dispatchEvent(new Event('{}')); }})()"
+    )
+    tab.run(change.format("turn-outcome", json.dumps("!ok"), "change"))
+    assert len(column(tab, "item")) == int((run.turns["outcome"] != "ok").sum())
+    tab.run(change.format("turn-outcome", json.dumps(""), "change"))
+    tab.run(change.format("turn-search", json.dumps("WASHING Broken"), "input"))
+    count = int((run.turns["item"] == "support-07").sum())
+    assert column(tab, "item") == ["support-07"] * count
+    assert tab.run("document.getElementById('turn-count').textContent") == f"{count} of 120 turns"
+
+
+def test_the_table_turns_pages(opened):
+    tab, run = opened(n=120, failing=0.0)
+    seen = column(tab, "session")
+    for _page in range(2):
+        tab.run("document.getElementById('turn-next').click()")
+        seen += column(tab, "session")
+    assert seen == list(run.turns["session"])
+    assert tab.run("document.getElementById('turn-next').disabled") is True

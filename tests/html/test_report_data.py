@@ -1,0 +1,150 @@
+"""What the plots and the table of turns are made of."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from rteval.reporting.html import turn_table
+from rteval.reporting.html.figures import figures_of, histogram, limits_of
+from rteval.reporting.html.turn_table import turn_columns
+from rteval.reporting.html.wording import THIN_SPACE, duration, number
+
+LIBRARIES = {
+    "chart.umd.min.js": ("Chart.js v4.6.1", "87364cc2b2a76a6684929e7d6b80b18a897794db38400caff1fcf1791c6925d2"),
+    "chartjs-plugin-annotation.min.js": (
+        "chartjs-plugin-annotation v3.1.0",
+        "ff03786a60f6c93ccacfe0fbb6c2e3c671d7930856a3689f2f393113d8d655ec",
+    ),
+}
+
+
+def cell(column, row):
+    return column[row] if isinstance(column, list) else column["levels"][column["codes"][row]]
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_the_plotting_library_is_shipped_as_it_was_published_with_its_licence(name):
+    version, digest = LIBRARIES[name]
+    assets = files("rteval.reporting.html").joinpath("assets")
+    content = assets.joinpath(name).read_bytes()
+    assert version in content.decode()
+    assert hashlib.sha256(content).hexdigest() == digest
+    licence = "chart.js" if name.startswith("chart.umd") else "chartjs-plugin-annotation"
+    assert "MIT License" in assets.joinpath(f"{licence}.LICENSE.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param([500.0], id="one"),
+        pytest.param([0.0, 0.0, 0.0], id="all zero"),
+        pytest.param([-20.0, 5.0, 300.0], id="negative"),
+        pytest.param([100.0] * 99 + [90_000.0], id="one very slow"),
+        pytest.param(list(np.random.default_rng(1).lognormal(6, 0.5, 5000)), id="many"),
+    ],
+)
+def test_every_turn_is_in_a_bar_or_named_as_not_drawn(values):
+    figure = histogram("ttfa_ms", "Time to first audio", np.array(values), [])
+    drawn = sum(count for _middle, count in figure["bars"])
+    beyond = int(figure["note"].split()[0]) if figure["note"] else 0
+    assert drawn + beyond == len(values)
+    assert len(figure["edges"]) == len(figure["bars"]) + 1
+    assert figure["edges"] == sorted(figure["edges"])
+
+
+def test_turns_that_failed_and_warm_up_turns_are_in_no_distribution(make_run):
+    run = make_run(n=60, failing=0.3)
+    counted = run.turns[(run.turns["outcome"] == "ok") & ~run.turns["warmup"].astype(bool)]
+    figures = figures_of(run.turns, run.health, run=run.run, gates=[])
+    by_id = {figure["id"]: figure for figure in figures["latency"]}
+    assert sum(count for _middle, count in by_id["histogram-ttfa_ms"]["bars"]) == len(counted)
+    answered, failed = (series["points"] for series in by_id["time-ttfa_ms"]["series"])
+    assert len(answered) == len(counted)
+    assert [row for _at, _ms, row in failed] == list(np.flatnonzero(run.turns["outcome"] != "ok"))
+
+
+def test_a_gate_is_a_line_on_the_plots_of_its_metric(make_run):
+    run = make_run(gates=("ttfa_ms.p95 < 1200", "checks.pass_rate >= 0.9"))
+    assert limits_of(run.summary["gates"])["ttfa_ms"] == [("ttfa_ms.p95 < 1200", 1200.0)]
+    figures = figures_of(run.turns, run.health, run=run.run, gates=run.summary["gates"])
+    lines = {
+        figure["id"]: [line["at"] for line in figure["lines"] if line["role"] == "gate"]
+        for figure in figures["latency"]
+        if "lines" in figure
+    }
+    assert lines["histogram-ttfa_ms"] == lines["time-ttfa_ms"] == [1200.0]
+    assert lines["histogram-v2v_ms"] == []
+
+
+def test_a_cumulative_curve_never_falls_and_ends_at_all_turns(make_run):
+    run = make_run(n=600)
+    figures = figures_of(run.turns, run.health, run=run.run, gates=[])
+    for series in next(figure for figure in figures["latency"] if figure["id"] == "cumulative")["series"]:
+        shares = [share for _ms, share in series["points"]]
+        assert shares == sorted(shares)
+        assert shares[0] == 0
+        assert shares[-1] == 100
+        assert len(shares) <= 301
+
+
+def test_the_table_holds_what_the_turns_hold(make_run):
+    run = make_run(n=20)
+    data = turn_columns(run.turns, texts=True, at_s=np.arange(20.0))
+    columns = data["columns"]
+    for row in range(20):
+        turn = run.turns.iloc[row]
+        assert cell(columns["item"], row) == turn["item"]
+        assert cell(columns["outcome"], row) == turn["outcome"]
+        if turn["outcome"] == "ok":
+            assert columns["ttfa_ms"][row] == pytest.approx(turn["ttfa_ms"], abs=0.051)
+        else:
+            assert columns["ttfa_ms"][row] is None
+
+
+def test_beyond_the_cap_the_page_keeps_what_failed_and_what_was_slow(make_run, monkeypatch):
+    monkeypatch.setattr(turn_table, "MAX_ROWS", 10)
+    run = make_run(n=60, failing=0.1)
+    data = turn_columns(run.turns, texts=True, at_s=np.arange(60.0))
+    failed = set(np.flatnonzero(run.turns["outcome"] != "ok"))
+    assert len(data["rows"]) == 10
+    assert failed <= set(data["rows"])
+    slowest = run.turns["ttfa_ms"].idxmax()
+    assert slowest in data["rows"]
+
+
+def test_texts_beyond_the_budget_are_cut_evenly_and_the_page_says_to_what(make_run, monkeypatch):
+    monkeypatch.setattr(turn_table, "TEXT_BUDGET", 8_000)
+    run = make_run(n=40, failing=0.0)
+    run.turns["input_transcript"] = [f"{number} " + "word " * 100 for number in range(40)]
+    data = turn_columns(run.turns, texts=True, at_s=np.arange(40.0))
+    texts = data["columns"]["input_transcript"]
+    assert {len(text) for text in texts} == {data["clip"]}
+    assert all(text.endswith("…") for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "n", "text"),
+    [
+        pytest.param(1234.5, "ms", None, f"1{THIN_SPACE}234{THIN_SPACE}ms", id="thousands"),
+        pytest.param(0.0, "ms", None, f"0.00{THIN_SPACE}ms", id="zero is zero"),
+        pytest.param(None, "ms", None, "\u2013", id="not measured"),
+        pytest.param(float("nan"), "ms", None, "\u2013", id="nan is not measured"),
+        pytest.param(0.0312, "ratio", 200, f"3.12{THIN_SPACE}%", id="share"),
+        pytest.param(0.25, "ratio", 8, "2 of 8", id="share of few"),
+        pytest.param(1.5, "1/s", None, f"1.50{THIN_SPACE}per s", id="rate"),
+        pytest.param(12345, "tokens", None, f"12{THIN_SPACE}345", id="count"),
+    ],
+)
+def test_numbers_are_worded_for_people(value, unit, n, text):
+    assert number(value, unit, n=n).text == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "\u2013"), (4.2, "4.2 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min")], ids=str
+)
+def test_lengths_of_time_are_worded_for_people(seconds, text):
+    assert duration(seconds).replace(THIN_SPACE, " ") == text
