@@ -40,6 +40,7 @@ __all__ = [
     "read",
     "resample",
     "voiced_span",
+    "write",
     "write_wav",
 ]
 

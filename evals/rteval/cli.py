@@ -379,11 +379,18 @@ def _labels(texts: Sequence[str]) -> dict[str, str]:
 
 def _finish(judgement: Judgement, console: Console, json: bool) -> None:
     """Say the verdict, print what programs read, and exit as the run ended."""
+    from .reporting.files import read_run
     from .reporting.words import say_gate, say_verdict
 
-    summary = judgement.summary
-    gates = [f"  {say_gate(gate)}" for gate in summary["gates"] if gate["verdict"] != "pass"]
-    for line in (say_verdict(summary), *gates, *judgement.notes):
+    summary, recorded = judgement.summary, read_run(judgement.run_dir)
+    lines = [say_verdict(summary)]
+    lines += [f"  {say_gate(gate)}" for gate in summary["gates"] if gate["verdict"] != "pass"]
+    if (detail := (recorded.get("end") or {}).get("detail")) is not None:
+        lines.append(f"ended early: {detail}")
+    if (refusal := recorded.get("refusal")) is not None:
+        lines.append(f"error: {refusal['message']}")
+        lines += [f"hint: {refusal['hint']}"] if refusal["hint"] else []
+    for line in (*lines, *judgement.notes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if json:
         _print_json(judgement.summary)

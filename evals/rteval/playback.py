@@ -45,7 +45,7 @@ class Playback:
 
     def stalled_before_ns(self, offset_s: float) -> int:
         """How long the player had stalled, all told, when it came to the sample ``offset_s`` seconds into the audio."""
-        return self.stalled_ns[max(bisect_right(self.stall_bytes, offset_s * self.bytes_per_s) - 1, 0)]
+        return self.stalled_ns[max(bisect_right(self.stall_bytes, round(offset_s * self.bytes_per_s)) - 1, 0)]
 
     def play_time_ns(self, offset_s: float) -> int | None:
         """When the sample ``offset_s`` seconds into the audio is played; ``None`` before the start and past the end."""

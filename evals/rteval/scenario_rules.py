@@ -48,12 +48,6 @@ def not_available(root: Node) -> Iterator[Finding]:
             yield ("gates", index), "a gate in mapping form is not available yet; write it as text"
         elif isinstance(gate.value, str) and re.search(r"\bbaseline\b", gate.value):
             yield ("gates", index), "a gate against `baseline` is not available yet"
-    create = at(root, ("session", "turn_detection", "create_response"))
-    if create is not None and create.value is False:
-        yield (
-            ("session", "turn_detection", "create_response"),
-            "false is not available yet: nothing would ask for the answer",
-        )
 
 
 # ---- what a dialect cannot carry ----

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -245,7 +244,7 @@ def _record(line: dict[str, dict[str, Any]]) -> Record:
         case "turn":
             return _turn(data)
         case "session":
-            return _session(data)
+            return SessionRecord(**_known(SessionRecord, data))
         case "health":
             return HealthSample(**_known(HealthSample, data))
     raise ValueError(kind)
@@ -254,12 +253,8 @@ def _record(line: dict[str, dict[str, Any]]) -> Record:
 def _turn(data: dict[str, Any]) -> TurnRecord:
     values = _known(TurnRecord, data)
     values["outcome"] = Outcome(values["outcome"])
-    with suppress(KeyError):
+    if "transcript_outcome" in values:
         values["transcript_outcome"] = TranscriptOutcome(values["transcript_outcome"])
-    _stage(values)
-    for name in ("tags", "oddities", "tool_calls"):
-        if name in values:
-            values[name] = tuple(values[name])
     if "usage" in values:
         values["usage"] = Usage(**_known(Usage, values["usage"]))
     if "deltas" in values:
@@ -269,25 +264,19 @@ def _turn(data: dict[str, Any]) -> TurnRecord:
     return TurnRecord(**values)
 
 
-def _session(data: dict[str, Any]) -> SessionRecord:
-    values = _known(SessionRecord, data)
-    _stage(values)
-    for name in ("unknown_event_types", "rate_limits"):
-        if name in values:
-            values[name] = tuple(values[name])
-    return SessionRecord(**values)
-
-
-def _stage(values: dict[str, Any]) -> None:
+def _known(record: type, data: dict[str, Any]) -> dict[str, Any]:
+    """Drop what a newer version may have added, and give tuples and stages back what JSON took from them."""
+    values = {name: data[name] for name in FIELDS[record] if name in data}
+    for name in TUPLES[record] & values.keys():
+        values[name] = tuple(values[name])
     if values.get("failure_stage") is not None:
         values["failure_stage"] = Stage(values["failure_stage"])
-
-
-def _known(record: type, data: dict[str, Any]) -> dict[str, Any]:
-    """Drop what a newer version may have added."""
-    return {name: data[name] for name in FIELDS[record] if name in data}
+    return values
 
 
 RECORDS = (TurnRecord, SessionRecord, HealthSample, Usage, Deltas)
 FIELDS: dict[type, tuple[str, ...]] = {record: tuple(f.name for f in fields(record)) for record in RECORDS}
+TUPLES: dict[type, frozenset[str]] = {
+    record: frozenset(f.name for f in fields(record) if str(f.type).startswith("tuple")) for record in RECORDS
+}
 DELTA_KINDS: dict[str, DeltaKind] = {kind.value: kind for kind in DeltaKind}

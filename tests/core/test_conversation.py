@@ -110,7 +110,6 @@ def test_what_a_session_does_not_say_is_kept_from_before(session):
     assert conversation.expires_at == 1_800_000_000
 
 
-ASKED = GA.session(SETTINGS)
 DIFFERENCES = [
     pytest.param({"a": 1}, {"a": 1, "b": 2}, [], id="the same, and more"),
     pytest.param({"a": 1}, {}, [], id="left unsaid"),

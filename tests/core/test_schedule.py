@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,4 +35,4 @@ def test_a_start_is_never_early_and_never_too_close_to_the_one_before(per_s, wan
     spacing = StartSpacing(per_s)
     starts = [spacing.reserve(at_ns) for at_ns in wanted]
     assert all(start >= at for start, at in zip(starts, wanted, strict=True))
-    assert all(later - earlier >= round(S / per_s) for earlier, later in zip(starts, starts[1:], strict=False))
+    assert all(later - earlier >= round(S / per_s) for earlier, later in itertools.pairwise(starts))

@@ -8,7 +8,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from rteval.reporting.html import turn_table
+from rteval.reporting.html import figures, turn_table
 from rteval.reporting.html.figures import figures_of, histogram, limits_of
 from rteval.reporting.html.turn_table import turn_columns
 from rteval.reporting.html.wording import THIN_SPACE, duration, number
@@ -59,8 +59,8 @@ def test_every_turn_is_in_a_bar_or_named_as_not_drawn(values):
 def test_turns_that_failed_and_warm_up_turns_are_in_no_distribution(make_run):
     run = make_run(n=60, failing=0.3)
     counted = run.turns[(run.turns["outcome"] == "ok") & ~run.turns["warmup"].astype(bool)]
-    figures = figures_of(run.turns, run.health, run=run.run, gates=[])
-    by_id = {figure["id"]: figure for figure in figures["latency"]}
+    made = figures_of(run.turns, run.health, run=run.run, gates=[])
+    by_id = {figure["id"]: figure for figure in made["latency"]}
     assert sum(count for _middle, count in by_id["histogram-ttfa_ms"]["bars"]) == len(counted)
     answered, failed = (series["points"] for series in by_id["time-ttfa_ms"]["series"])
     assert len(answered) == len(counted)
@@ -70,20 +70,37 @@ def test_turns_that_failed_and_warm_up_turns_are_in_no_distribution(make_run):
 def test_a_gate_is_a_line_on_the_plots_of_its_metric(make_run):
     run = make_run(gates=("ttfa_ms.p95 < 1200", "checks.pass_rate >= 0.9"))
     assert limits_of(run.summary["gates"])["ttfa_ms"] == [("ttfa_ms.p95 < 1200", 1200.0)]
-    figures = figures_of(run.turns, run.health, run=run.run, gates=run.summary["gates"])
+    made = figures_of(run.turns, run.health, run=run.run, gates=run.summary["gates"])
     lines = {
         figure["id"]: [line["at"] for line in figure["lines"] if line["role"] == "gate"]
-        for figure in figures["latency"]
+        for figure in made["latency"]
         if "lines" in figure
     }
     assert lines["histogram-ttfa_ms"] == lines["time-ttfa_ms"] == [1200.0]
     assert lines["histogram-v2v_ms"] == []
 
 
+def test_a_limit_far_off_is_named_and_does_not_flatten_the_plot():
+    figure = histogram("ttfa_ms", "Time to first audio", np.array([90.0, 100.0]), [("ttfa_ms.p95 < 5000", 5000.0)])
+    assert all(line["at"] <= 100 for line in figure["lines"])
+    assert "beyond the plot: ttfa_ms.p95 < 5000" in figure["note"]
+
+
+def test_a_run_of_very_many_turns_draws_every_nth_and_says_so(make_run, monkeypatch):
+    monkeypatch.setattr(figures, "MAX_POINTS", 10)
+    run = make_run(n=60, failing=0.1)
+    latency = figures_of(run.turns, run.health, run=run.run, gates=[])["latency"]
+    scatter = next(figure for figure in latency if figure["kind"] == "scatter")
+    answered, failed = (series["points"] for series in scatter["series"])
+    assert len(answered) <= 10
+    assert len(failed) == int((run.turns["outcome"] != "ok").sum())
+    assert "th answered turn is drawn" in scatter["note"]
+
+
 def test_a_cumulative_curve_never_falls_and_ends_at_all_turns(make_run):
     run = make_run(n=600)
-    figures = figures_of(run.turns, run.health, run=run.run, gates=[])
-    for series in next(figure for figure in figures["latency"] if figure["id"] == "cumulative")["series"]:
+    made = figures_of(run.turns, run.health, run=run.run, gates=[])
+    for series in next(figure for figure in made["latency"] if figure["id"] == "cumulative")["series"]:
         shares = [share for _ms, share in series["points"]]
         assert shares == sorted(shares)
         assert shares[0] == 0
@@ -130,7 +147,7 @@ def test_texts_beyond_the_budget_are_cut_evenly_and_the_page_says_to_what(make_r
     ("value", "unit", "n", "text"),
     [
         pytest.param(1234.5, "ms", None, f"1{THIN_SPACE}234{THIN_SPACE}ms", id="thousands"),
-        pytest.param(0.0, "ms", None, f"0.00{THIN_SPACE}ms", id="zero is zero"),
+        pytest.param(0.0, "ms", None, f"0{THIN_SPACE}ms", id="zero is zero"),
         pytest.param(None, "ms", None, "\u2013", id="not measured"),
         pytest.param(float("nan"), "ms", None, "\u2013", id="nan is not measured"),
         pytest.param(0.0312, "ratio", 200, f"3.12{THIN_SPACE}%", id="share"),

@@ -483,11 +483,6 @@ def test_a_wrong_key_or_value_is_named_with_line_path_and_cure(problems, text, s
             "gates[1]: a gate against `baseline`",
             id="gate against a baseline",
         ),
-        pytest.param(
-            "session: {turn_detection: {create_response: false}}",
-            "session.turn_detection.create_response: false",
-            id="nobody asks for the answer",
-        ),
     ],
 )
 def test_what_is_not_built_yet_is_refused_by_name(problems, text, key):

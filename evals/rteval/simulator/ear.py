@@ -189,5 +189,6 @@ class _Known:
 
 
 def _know(dataset: Dataset, item: Item) -> _Known:
-    sound = Sound.of(*dataset.samples(item))
+    # A dataset's own room is part of what is recognised; weak sounds are not to be taken for it.
+    sound = Sound.of(*dataset.samples(item), noisiest_db=-30.0)
     return _Known(sound, spread((item.reference or "").split(), sound.sounding))

@@ -30,6 +30,9 @@ class Listener:
         self._ear = Ear(datasets)
         self._times: dict[str, int] = {}
         self._normalizers: dict[str | None, Normalizer] = {}
+        # Loading one takes longer than a turn may wait.
+        for language in {item.language for dataset in datasets for item in dataset.items if item.reference}:
+            self._normalizer(language)
 
     def listen(self, utterance: Utterance, after: Heard | None = None) -> Recognised:
         """Recognise an utterance; ``after`` is how the one before it in the session was heard."""

@@ -46,11 +46,11 @@ class Sound:
     noise: float
 
     @classmethod
-    def of(cls, mono: Samples, rate: int) -> Sound:
-        """The sound of mono samples at a rate."""
+    def of(cls, mono: Samples, rate: int, *, noisiest_db: float = -12.0) -> Sound:
+        """The sound of mono samples at a rate; noise is at most ``noisiest_db`` from what is loud."""
         wave = narrow(mono, rate)
         energy = _energy(wave)
-        return cls(wave, energy, _sounding(energy), _noise(energy))
+        return cls(wave, energy, _sounding(energy, noisiest_db), _noise(energy))
 
 
 def narrow(mono: Samples, rate: int) -> Samples:
@@ -84,12 +84,12 @@ def _energy(wave: Samples) -> Samples:
     return energy
 
 
-def _sounding(energy: Samples) -> Mask:
+def _sounding(energy: Samples, noisiest_db: float) -> Mask:
     """Which blocks sound: within a range of the loud ones, above a floor, and above the noise between words."""
     if not len(energy):
         return np.zeros(0, np.bool_)
     loud = float(np.percentile(energy, 95))
-    noise = min(4.0 * _noise(energy), loud * 10 ** (-12 / 10))
+    noise = min(4.0 * _noise(energy), loud * 10 ** (noisiest_db / 10))
     mask: Mask = energy > max(loud * 10 ** (-SOUND_RANGE_DB / 10), 10 ** (SOUND_FLOOR_DBFS / 10), noise)
     return mask
 
@@ -133,7 +133,11 @@ def lay(known: Sound, heard: Sound, offsets: Sequence[int]) -> Overlay:
             continue
         if not found.any():
             loudness = float(np.median(gain[fresh]))
-            decidable = known.energy[here] * loudness > heard.noise
+            hidden = known.energy[here] * loudness <= heard.noise
+            # Noise hides only where there is noise: not beyond the heard audio, nor where it is all but silent.
+            hidden &= inside
+            hidden[inside] &= heard.energy[places[inside]] > heard.noise / 8
+            decidable = ~hidden
             missing &= decidable
         if not found[np.flatnonzero(fresh)[-1] :].any():
             offset_s = (shift - first) / RATE

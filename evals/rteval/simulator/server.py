@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
@@ -34,10 +34,12 @@ from .handshake import Ask, Doorkeeper, LateRefusal, Refused, choose_subprotocol
 from .listener import Listener
 from .outlet import Hear
 from .session import Admission
-from .tls import make_certificates
 from .truth import TruthFile, TruthLine
 from .voice import spoken
 from .world import Recognised, World
+
+if TYPE_CHECKING:
+    from .tls import Certificates
 
 __all__ = ["Options", "serve"]
 
@@ -126,7 +128,7 @@ async def _serve(options: Options, behaviour: Behaviour, datasets: Sequence[Data
 async def _listening(options: Options, hall: Hall) -> AsyncIterator[list[str]]:
     """A bound server; yields the lines that say where."""
     with tempfile.TemporaryDirectory(prefix="rteval-ca-") as folder:
-        certificates = make_certificates(Path(folder), options.host) if options.tls else None
+        certificates = _certificates(Path(folder), options)
         try:
             server = await serve_websockets(
                 hall.attend,
@@ -155,6 +157,15 @@ async def _listening(options: Options, hall: Hall) -> AsyncIterator[list[str]]:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_TIMEOUT_S):
                     await server.wait_closed()
+
+
+def _certificates(folder: Path, options: Options) -> Certificates | None:
+    if not options.tls:
+        return None
+    # Loading the cryptography would delay every start, and few ask for TLS.
+    from .tls import make_certificates
+
+    return make_certificates(folder, options.host)
 
 
 def _address_lines(options: Options, server: Server, ca_file: Path | None) -> list[str]:

@@ -231,7 +231,7 @@ _GA_RESPONSE = {
 }
 
 
-def _one_modality(session: _Wire, path: str) -> None:
+def _settle_ga(session: _Wire, path: str) -> None:
     kinds = session["output_modalities"]
     if len(kinds) != 1:
         raise Refusal(
@@ -239,6 +239,20 @@ def _one_modality(session: _Wire, path: str) -> None:
             f"Invalid modalities: {kinds!r}. Supported combinations are: ['text'] and ['audio'].",
             f"{path}.output_modalities",
         )
+    _settle_ga_audio(session, path)
+
+
+def _settle_ga_audio(session: _Wire, path: str) -> None:
+    _drop_none_detection(session["audio"]["input"], path)
+    for direction in session["audio"].values():
+        if direction["format"]["type"] == "audio/pcm":
+            direction["format"].setdefault("rate", 24_000)
+
+
+def _drop_none_detection(holder: _Wire, path: str) -> None:
+    """Echo a detection of the type ``none`` as null."""
+    if (holder["turn_detection"] or {}).get("type") == "none":
+        holder["turn_detection"] = None
 
 
 def _ga_defaults(model: str) -> _Wire:
@@ -524,9 +538,8 @@ class SessionKind:
         defaults: the session object of a new session, given the model's name.
         effective: reads a session object.
         echo: what a response object repeats of the settings.
-        check: judges a merged session object as a whole.
+        settle: judges a merged session object as a whole, and writes what was asked as the services write it.
         renames: names that a ``response`` object has for settings of the session.
-        keeps_none_detection: whether a turn detection of the type ``none`` is echoed as such and not as null.
         open_response: whether a ``response`` object may hold what this server does not know.
         event_prefix: what stands before ``.created`` and ``.updated`` on the wire.
     """
@@ -536,9 +549,8 @@ class SessionKind:
     defaults: Callable[[str], _Wire]
     effective: Callable[[_Wire], Effective]
     echo: Callable[[_Wire], _Wire]
-    check: Callable[[_Wire, str], None] = lambda session, path: None
+    settle: Callable[[_Wire, str], None]
     renames: Mapping[str, str] | None = None
-    keeps_none_detection: bool = False
     open_response: bool = False
     event_prefix: str = "session"
 
@@ -557,7 +569,7 @@ KINDS: Mapping[tuple[str, Kind], SessionKind] = {
         defaults=_ga_defaults,
         effective=_ga_effective,
         echo=_ga_echo,
-        check=_one_modality,
+        settle=_settle_ga,
     ),
     ("ga", "transcription"): SessionKind(
         update=tagged({"transcription": _GA_TRANSCRIPTION_SESSION}),
@@ -565,6 +577,7 @@ KINDS: Mapping[tuple[str, Kind], SessionKind] = {
         defaults=_ga_transcription_defaults,
         effective=_ga_effective,
         echo=_ga_echo,
+        settle=_settle_ga_audio,
     ),
     ("preview", "realtime"): SessionKind(
         update=record(_PREVIEW_SESSION_FIELDS),
@@ -573,6 +586,7 @@ KINDS: Mapping[tuple[str, Kind], SessionKind] = {
         effective=_preview_effective,
         echo=_preview_echo,
         renames=_PREVIEW_RENAMES,
+        settle=_drop_none_detection,
     ),
     ("preview", "transcription"): SessionKind(
         update=record(_PREVIEW_TRANSCRIPTION_FIELDS),
@@ -581,6 +595,7 @@ KINDS: Mapping[tuple[str, Kind], SessionKind] = {
         effective=_preview_effective,
         echo=_preview_echo,
         event_prefix="transcription_session",
+        settle=_drop_none_detection,
     ),
     ("preview-2024-10", "realtime"): SessionKind(
         update=record(_PREVIEW_SESSION_FIELDS),
@@ -589,7 +604,7 @@ KINDS: Mapping[tuple[str, Kind], SessionKind] = {
         effective=_preview_effective,
         echo=_preview_echo,
         renames=_PREVIEW_RENAMES,
-        keeps_none_detection=True,
+        settle=lambda session, path: None,
     ),
     ("voice-live", "realtime"): SessionKind(
         update=_VOICE_LIVE_SESSION,
@@ -599,6 +614,7 @@ KINDS: Mapping[tuple[str, Kind], SessionKind] = {
         echo=_preview_echo,
         renames=_PREVIEW_RENAMES,
         open_response=True,
+        settle=_drop_none_detection,
     ),
 }
 """Session kinds by flavour and purpose. Where a flavour has no transcription sessions there is no entry."""
@@ -677,12 +693,5 @@ class SessionSettings:
 
     def _with(self, overrides: _Wire, path: str) -> SessionSettings:
         wire: _Wire = copy.deepcopy(_merge(self.wire, overrides))
-        for holder in (wire, wire.get("audio", {}).get("input", {})):
-            detection = holder.get("turn_detection")
-            if detection is not None and detection["type"] == "none" and not self.kind.keeps_none_detection:
-                holder["turn_detection"] = None
-        for direction in wire.get("audio", {}).values():
-            if direction["format"]["type"] == "audio/pcm":
-                direction["format"].setdefault("rate", 24_000)
-        self.kind.check(wire, path)
+        self.kind.settle(wire, path)
         return SessionSettings(self.kind, wire)

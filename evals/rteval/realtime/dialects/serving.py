@@ -162,7 +162,7 @@ def sniff_append(data: bytes | bytearray) -> memoryview | None:
     if head is None:
         return None
     end = data.find(b'"', head.end())
-    if end < 0 or _APPEND_TAIL.match(data, end + 1) is None:
+    if end < 0 or _APPEND_TAIL.match(data, end + 1) is None or data.find(b"\\", head.end(), end) >= 0:
         return None
     return memoryview(data)[head.end() : end]
 

@@ -27,6 +27,9 @@ MIN_BINS = 12
 MAX_BINS = 40
 CURVE_POINTS = 300
 TIME_BINS = 200
+MAX_POINTS = 20_000
+FAR = 4.0
+"""A limit of more than this times the slowest is named and not drawn: it would flatten the plot."""
 
 
 def figures_of(
@@ -109,15 +112,16 @@ def histogram(name: str, title: str, values: np.ndarray[Any, Any], gates: list[t
     lines = [line(float(p50), f"p50 {number(float(p50), 'ms').text}", "mark")]
     if withheld("p95", len(values)) is None:
         lines.append(line(float(p95), f"p95 {number(float(p95), 'ms').text}", "mark"))
-    lines += [line(limit, text, "gate") for text, limit in gates]
+    limits, far = in_view(gates, high)
+    lines += limits
     beyond = int((values > high).sum())
-    note = f"{beyond} slower than {number(high, 'ms').text} not drawn" if beyond else ""
+    notes = [f"{beyond} slower than {number(high, 'ms').text} not drawn"] if beyond else []
     return {
         "id": f"histogram-{name}",
         "kind": "histogram",
         "title": title,
         "name": name,
-        "note": note,
+        "note": "; ".join(notes + far),
         "label": f"Histogram of {name} over {len(values)} turns: median {number(float(p50), 'ms').text}, "
         f"fastest {number(float(values.min()), 'ms').text}, slowest {number(float(values.max()), 'ms').text}.",
         "x": "ms",
@@ -183,20 +187,25 @@ def over_time(
     not_ok = turns["outcome"].astype("string").ne("ok").fillna(True).to_numpy(dtype=bool)
     failed = not_ok & np.isfinite(at)
     rows = np.arange(len(turns))
+    limits, notes = in_view(gates, float(values[answered].max(initial=0.0)))
+    if failed.any():
+        notes.insert(0, "a cross at 0 is a turn that was not ok")
+    every = -(-int(answered.sum()) // MAX_POINTS)
+    if every > 1:
+        answered &= np.cumsum(answered) % every == 0
+        notes.append(f"every {every}th answered turn is drawn")
+    series = (("ok", triples(at, values, rows, answered)), ("not ok", triples(at, np.zeros(len(turns)), rows, failed)))
     return {
         "id": f"time-{name}",
         "kind": "scatter",
         "title": f"{title} over the run",
         "name": name,
-        "note": "a cross at 0 is a turn that was not ok" if failed.any() else "",
-        "label": f"{name} of each turn over the run; {int(answered.sum())} answered, {int(failed.sum())} not ok.",
+        "note": "; ".join(notes),
+        "label": f"{name} of each turn over the run; {int(failed.sum())} turns were not ok.",
         "x": "seconds since the first turn",
         "y": "ms",
-        "series": [
-            {"name": "ok", "points": triples(at, values, rows, answered)},
-            {"name": "not ok", "points": triples(at, np.zeros(len(turns)), rows, failed)},
-        ],
-        "lines": [line(limit, text, "gate") for text, limit in gates],
+        "series": [{"name": word, "points": points} for word, points in series if points],
+        "lines": limits,
         "wide": True,
     }
 
@@ -264,13 +273,15 @@ def health_figures(health: pd.DataFrame, origin: float | None, run: Mapping[str,
             continue
         binned = samples.groupby(time_bins(samples["at"]), observed=True)["value"]
         p99, worst = binned.quantile(0.99), binned.max()
+        text = "" if limit is None else f"limit {limit:g} ms"
+        drawn, far = in_view([] if limit is None else [(text, float(limit))], float(worst.max()))
         figures.append(
             {
                 "id": f"health-{kind}",
                 "kind": "lines",
                 "title": title,
                 "name": f"{kind}_lag_ms",
-                "note": "limit on the p99 of the run" if limit is not None else "",
+                "note": "; ".join(far or (["the limit is on the p99 of the run"] if drawn else [])),
                 "label": f"{title} over the run: at most {number(float(worst.max()), 'ms').text}.",
                 "x": "seconds since the first turn",
                 "y": "ms",
@@ -278,7 +289,7 @@ def health_figures(health: pd.DataFrame, origin: float | None, run: Mapping[str,
                     {"name": "p99", "points": pairs(p99.index.to_numpy(), p99.to_numpy())},
                     {"name": "max", "points": pairs(worst.index.to_numpy(), worst.to_numpy())},
                 ],
-                "lines": [line(float(limit), f"limit {limit:g} ms", "gate")] if isinstance(limit, int | float) else [],
+                "lines": drawn,
             }
         )
     cpu = health_series(health, "cpu", origin)
@@ -347,6 +358,12 @@ def seconds(
             values = (turns[column].to_numpy(dtype=float, na_value=np.nan) - origin) / 1e9
             at = np.where(np.isnan(at), values, at)
     return at
+
+
+def in_view(gates: Sequence[tuple[str, float]], top: float) -> tuple[list[Figure], list[str]]:
+    """Return the lines of limits, and sentences for those so far off that drawing them would flatten the plot."""
+    drawn = [line(limit, text, "gate") for text, limit in gates if limit <= FAR * max(top, 1.0)]
+    return drawn, [f"beyond the plot: {text}" for text, limit in gates if limit > FAR * max(top, 1.0)]
 
 
 def line(at: float, label: str, role: str) -> Figure:

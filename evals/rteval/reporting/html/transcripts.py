@@ -18,7 +18,7 @@ __all__ = ["Worst", "worst_turns"]
 
 WORST = 15
 MAX_STRETCHES = 400
-MOST_COMPARED = 5000
+MOST_COMPARED = 1000
 """Turns with errors that are looked through for pairs that are alike; worst first."""
 
 

@@ -126,9 +126,7 @@ def chosen_rows(turns: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def add_texts(columns: dict[str, Any], part: pd.DataFrame) -> int | None:
     """Add the transcripts, cut to a common length when all of them together are too big; return that length."""
-    present = {
-        name: [None if missing(value) else clean(value) for value in part[name]] for name in TEXTS if name in part
-    }
+    present = {name: words(part[name]) for name in TEXTS if name in part}
     size = sum(len(text.encode()) for column in present.values() for text in column if text)
     clip = None
     if size > TEXT_BUDGET:
@@ -149,7 +147,14 @@ def cut(text: str, length: int | None) -> str:
 def add(columns: dict[str, Any], name: str, part: pd.DataFrame) -> None:
     """Add a column of words where the table has it."""
     if name in part:
-        put(columns, name, [None if missing(value) else clean(value) for value in part[name]])
+        put(columns, name, words(part[name]))
+
+
+def words(values: pd.Series[Any]) -> list[str | None]:
+    """Return a column of texts; ``None`` where there is none."""
+    known: dict[Any, str | None] = {None: None}
+    cells = values.astype(object).where(values.notna(), None).tolist()
+    return [known[cell] if cell in known else known.setdefault(cell, clean(cell)) for cell in cells]
 
 
 def put(columns: dict[str, Any], name: str, values: Sequence[str | None]) -> None:

@@ -125,7 +125,7 @@ def number(value: object, unit: str | None = None, *, n: int | None = None) -> N
     if math.isinf(value):
         return Number("∞" if value > 0 else "-∞", None)
     size = abs(value)
-    whole = float(value).is_integer() and (isinstance(value, int) or size >= 100)
+    whole = float(value).is_integer() and (isinstance(value, int) or size >= 100 or size == 0)
     digits = 0 if whole or size >= 100 else 1 if size >= 10 else 2
     text = grouped(value, digits)
     return Number(text if unit in WORDLESS else f"{text}{THIN_SPACE}{UNITS.get(str(unit), unit)}", value)

@@ -17,20 +17,22 @@
   function annotations(figure) {
     const upright = figure.kind === "histogram" || figure.kind === "curves";
     const [low, high] = figure.edges ? [figure.edges[0], figure.edges.at(-1)] : [0, 1];
-    const entries = (figure.lines || []).map((line, index) => {
+    const entries = (figure.lines || []).flatMap((line, index) => {
       const gate = line.role === "gate";
       const ink = color(gate ? "fail" : "ink");
       const at = upright ? { xMin: line.at, xMax: line.at } : { yMin: line.at, yMax: line.at };
-      return [`line${index}`, {
-        type: "line", ...at, borderColor: ink, borderWidth: gate ? 2 : 1.5, borderDash: gate ? [] : [5, 4],
-        label: {
-          display: true, content: line.label, color: ink, backgroundColor: color("surface"), padding: 3,
-          font: { size: 11, weight: gate ? 600 : 400 },
-          position: "end", yAdjust: upright ? index * 18 : 0,
-          // Beside its line, on the side with more room; 3.1 px is half of a letter at this size (3.5 in bold).
-          xAdjust: upright ? (line.at > (low + high) / 2 ? -1 : 1) * (line.label.length * (gate ? 3.5 : 3.1) + 8) : 0,
-        },
-      }];
+      // The words stand beside their line, on the side with more room, each a row lower than the one before.
+      const left = upright && line.at > (low + high) / 2;
+      const place = upright
+        ? { xValue: line.at, yValue: ({ chart }) => chart.scales.y.max, position: { x: left ? "end" : "start", y: "start" }, yAdjust: index * 18 }
+        : { xValue: ({ chart }) => chart.scales.x.max, yValue: line.at, position: { x: "end", y: "end" } };
+      return [
+        [`line${index}`, { type: "line", ...at, borderColor: ink, borderWidth: gate ? 2 : 1.5, borderDash: gate ? [] : [5, 4] }],
+        [`words${index}`, {
+          type: "label", ...place, content: line.label, color: ink, padding: { x: 5, y: 2 },
+          backgroundColor: upright ? `${color("surface")}cc` : "transparent", font: { size: 11, weight: gate ? 600 : 400 },
+        }],
+      ];
     });
     return Object.fromEntries(entries);
   }
@@ -43,13 +45,14 @@
       }];
     }
     return figure.series.map((series, index) => {
-      const ink = figure.kind === "scatter" && index ? color("fail") : color(SERIES[index % SERIES.length]);
+      const failed = series.name === "not ok";
+      const ink = failed ? color("fail") : color(SERIES[index % SERIES.length]);
       const points = series.points.map(([x, y, row]) => ({ x, y, row }));
       if (figure.kind === "scatter") {
         return {
-          type: "scatter", label: series.name, data: points, borderColor: ink, backgroundColor: index ? ink : `${ink}99`,
-          pointStyle: index ? "crossRot" : "circle", borderWidth: index ? 2 : 0,
-          pointRadius: index ? 5 : points.length > 2000 ? 1.5 : 3, pointHoverRadius: 6, clip: false,
+          type: "scatter", label: series.name, data: points, borderColor: ink, backgroundColor: failed ? ink : `${ink}99`,
+          pointStyle: failed ? "crossRot" : "circle", borderWidth: failed ? 2 : 0,
+          pointRadius: failed ? 5 : points.length > 2000 ? 1.5 : 3, pointHoverRadius: 6, clip: false,
         };
       }
       return {
