@@ -121,7 +121,9 @@ class Progress:
         while True:
             await asyncio.sleep(_LINE_EVERY_S)
             line = ", ".join(f"{name} {value}" for name, value in self._tally.cells())
-            self._console.print(f"{duration(self._tally.elapsed_s)}: {line}", markup=False, highlight=False)
+            self._console.print(
+                f"{duration(self._tally.elapsed_s)}: {line}", markup=False, highlight=False, soft_wrap=True
+            )
 
     def _table(self) -> Table:
         table = Table(title=f"{self._name}, {duration(self._tally.elapsed_s)}", title_justify="left")

@@ -407,7 +407,7 @@ class _LiveRun:
         if self._end is not None and (reason == "limit" or self._end["reason"] != "limit"):
             return
         self._end = {"reason": reason, "detail": detail}
-        self._tally.stopping = f"ending: {detail}"
+        self._tally.stopping = "ending" if reason == "limit" else "ending (once more: at once)"
         self._engine.stop()
         if self._caller is not None and not keep:
             self._caller.stopping.set()
@@ -425,7 +425,7 @@ class _LiveRun:
             loop = self._loop
             if loop is None or loop.is_closed():
                 raise KeyboardInterrupt
-            loop.call_soon_threadsafe(self.stop, reason, f"{signal.Signals(number).name}, once more to end now")
+            loop.call_soon_threadsafe(self.stop, reason, signal.Signals(number).name)
 
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -438,7 +438,9 @@ class _LiveRun:
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.flush()
-        self._console.print(f"ended at once; `rteval report {self._folder}` makes the tables", markup=False)
+        self._console.print(
+            f"ended at once; `rteval report {self._folder}` makes the tables", markup=False, soft_wrap=True
+        )
         os._exit(128 + number)
 
     # ---- run.json ----
@@ -513,12 +515,12 @@ class _LiveRun:
 
     def _say(self, sentence: str) -> None:
         if self._options.progress:
-            self._console.print(sentence, markup=False, highlight=False)
+            self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def _warn(self, sentence: str) -> None:
         self._warnings.append(sentence)
         if self._options.progress:
-            self._console.print(f"warning: {sentence}", markup=False, highlight=False)
+            self._console.print(f"warning: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import orjson
 import pandas as pd
 import pytest
+from identity_endpoint import IdentityEndpoint
 
 from rteval.simulator.process import Simulator
 
@@ -49,19 +48,9 @@ ROWS = [
 ]
 
 
-def _identity_endpoint() -> ModuleType:
-    path = ROOT / "tests" / "client" / "identity_endpoint.py"
-    spec = importlib.util.spec_from_file_location("identity_endpoint", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def identity() -> Iterator[Any]:
-    with _identity_endpoint().IdentityEndpoint(token="token-of-the-test-0123456789") as endpoint:
+    with IdentityEndpoint(token="token-of-the-test-0123456789") as endpoint:
         yield endpoint
 
 

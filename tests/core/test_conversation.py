@@ -100,8 +100,14 @@ def test_the_session_is_what_the_server_says():
 
 @pytest.mark.parametrize(
     "session",
-    [{}, {"id": None, "model": None, "expires_at": None}, {"id": 5, "model": [], "expires_at": "soon"}],
-    ids=["nothing", "null", "wrong types"],
+    [
+        {},
+        {"id": None, "model": None, "expires_at": None},
+        {"id": 5, "model": [], "expires_at": "soon"},
+        {"expires_at": True},
+        {"expires_at": 2**64 - 1},
+    ],
+    ids=["nothing", "null", "wrong types", "a truth for a time", "a time beyond 64 bits"],
 )
 def test_what_a_session_does_not_say_is_kept_from_before(session):
     conversation = ready()

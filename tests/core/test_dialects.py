@@ -524,6 +524,9 @@ INSIDE = [
                      "output_token_details": {"text_tokens": 1.5, "audio_tokens": 2.0}}}},
                  ev.Response(id="r1", status="completed", usage=Usage(output_audio_tokens=2)),
                  id="usage with strange counts"),
+    pytest.param({"response": {"id": "r1", "status": "completed", "usage": {
+                     "input_tokens": 1e300, "output_tokens": 2**64 - 1}}},
+                 ev.Response(id="r1", status="completed", usage=Usage()), id="usage that no table can hold"),
     pytest.param({"response": {"id": "r1", "status": "completed",
                                "output": [{"id": "a", "content": {"type": "text"}}, None]}},
                  ev.Response(id="r1", status="completed", output=(ev.Item(id="a"),)), id="content that is no list"),

@@ -215,7 +215,7 @@ def test_the_preview_dialect_never_sends_a_session_type():
 
 
 def test_a_second_session_created_is_not_answered_again():
-    """No thread known; reconnecting gateways repeat it."""
+    """No thread known."""
     call = Call(ready=False)
     for _ in range(2):
         call.hear(type="session.created", session={"id": "sess_1"})

@@ -623,9 +623,11 @@ def test_an_early_end_leaves_time_for_the_rest_of_the_speech(blank_row):
     assert (row.outcome, row.early_endpoint, row.split_turn) == (Outcome.OK, True, False)
 
 
-def test_the_grace_does_not_outlast_the_timeout():
-    spec = replace(VAD, response_timeout_ns=100 * MS)
-    assert play(spec, [*EARLY, (900, done()), (1000, SpeechSent(950))]).turn.deadline_ns == 1100 * MS
+def test_an_answer_that_is_complete_does_not_time_out_within_the_grace(blank_row):
+    spec = replace(VAD, response_timeout_ns=100 * MS, early_grace_ns=500 * MS)
+    steps = [*EARLY, (900, done()), (1000, SpeechSent(950))]
+    assert play(spec, steps).turn.deadline_ns == 1450 * MS
+    assert play(spec, [*steps, (1200, TICK), (1450, TICK)]).row(blank_row).outcome is Outcome.OK
 
 
 def test_an_early_answer_under_way_has_the_usual_deadline():

@@ -43,6 +43,8 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
 }
 
+WORD_RATES = ("input_wer", "input_cer", "output_wer", "output_cer")
+
 EXAMPLE = "expected e.g. 'ttfa_ms.p95 < 1200' or 'input_wer <= 0.10'"
 
 _GATE = re.compile(r"\s*(?P<name>[^\s<>=!]+)\s*(?P<op>[<>=!]+)\s*(?P<limit>\S+)\s*")
@@ -228,6 +230,7 @@ def validate_slo(slo: Mapping[str, float]) -> None:
         GateError: one does not; all are listed.
     """
     known = [metric.name for metric in METRICS.values() if metric.is_distribution and metric.source is Source.TURNS]
+    known += WORD_RATES
     _raise([GateError(f"slo: {_unknown('metric of a turn', name, known)}") for name in slo if name not in known])
 
 
@@ -257,7 +260,7 @@ def _why_missing(entry: Mapping[str, Any] | None, stat: str) -> str:
 
 def _impossible(gate: Gate, facts: Facts) -> str | None:
     name = gate.metric
-    if name in ("input_wer", "input_cer", "output_wer", "output_cer") and not facts.wer:
+    if name in WORD_RATES and not facts.wer:
         return "word errors are not scored (scoring.wer is false)"
     if name in ("input_wer", "input_cer"):
         if not facts.references:

@@ -85,7 +85,7 @@ def _words(value: Any) -> list[str]:
 
 
 def _json(value: Any) -> str | None:
-    return None if not value and value != {} else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return None if value in (None, ()) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +106,14 @@ BY_ANNOTATION = {
     "float": _Column(pa.float64(), _real),
     "bool": _Column(pa.bool_(), _flag),
     "tuple[str, ...]": _Column(WORDS, _words),
-    "dict[str, Any]": _Column(pa.string(), _json),
-    "tuple[dict[str, Any], ...]": _Column(pa.string(), _json),
 }
+AS_JSON = _Column(pa.string(), _json)
+"""What is neither a number nor a text nor a list of words is kept as JSON text."""
 
 
 def _columns(record: type, leave_out: Iterable[str] = ()) -> dict[str, _Column]:
     return {
-        field.name: BY_ANNOTATION[str(field.type).removesuffix(" | None")]
+        field.name: BY_ANNOTATION.get(str(field.type).removesuffix(" | None"), AS_JSON)
         for field in dataclasses.fields(record)
         if field.name not in leave_out
     }

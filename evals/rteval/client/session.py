@@ -423,8 +423,7 @@ class Session:
         """Wait for an absolute deadline and note how late we came to it."""
         ahead_ns = due_ns - time.perf_counter_ns()
         if ahead_ns > 0:
-            # uvloop's timers have a grain of 1 ms: half of it keeps a frame from going out before it was heard.
-            await asyncio.sleep(ahead_ns / _NS + 0.0005)
+            await asyncio.sleep(ahead_ns / _NS + pacing.TIMER_GRAIN_S)
         # What flow control held up is the target's doing, not ours.
         lag_ns = max(0, time.perf_counter_ns() - max(due_ns, self._unblocked_ns))
         self._caller.lags.send_lag(lag_ns)

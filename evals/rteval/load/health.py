@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from ..realtime.pacing import TIMER_GRAIN_S
 from ..records import HealthSample
 
 __all__ = ["HealthMeter"]
@@ -41,8 +42,7 @@ class HealthMeter:
         due_ns = time.perf_counter_ns()
         while True:
             due_ns += round(_PROBE_S * 1e9)
-            # Half a millisecond more, as in pacing: uvloop's timers have a grain of 1 ms.
-            await asyncio.sleep(max(0.0, (due_ns - time.perf_counter_ns()) / 1e9 + 0.0005))
+            await asyncio.sleep(max(0.0, (due_ns - time.perf_counter_ns()) / 1e9 + TIMER_GRAIN_S))
             now_ns = time.perf_counter_ns()
             self._loop_lag_us.append(max(0, now_ns - due_ns) // 1000)
             # A loop that was blocked for long owes one late probe, not a burst of them.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..plan import PlannedTurn, SessionPlan, start_times
+from ..realtime.pacing import TIMER_GRAIN_S
 from . import Hold, LoadModel
 from .schedule import StartSpacing
 
@@ -90,7 +91,7 @@ class AsyncioEngine:
         seconds = (at_ns - time.perf_counter_ns()) / 1e9
         if seconds > 0:
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(seconds + TIMER_GRAIN_S):
                     await self._stopped.wait()
             except TimeoutError:
                 pass

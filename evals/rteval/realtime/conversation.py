@@ -107,7 +107,8 @@ class Conversation:
         session_id, model, expires_at = session.get("id"), session.get("model"), session.get("expires_at")
         self.session_id = session_id if isinstance(session_id, str) else self.session_id
         self.reported_model = model if isinstance(model, str) else self.reported_model
-        self.expires_at = expires_at if isinstance(expires_at, int) else self.expires_at
+        is_time = type(expires_at) is int and abs(expires_at) < 2**63
+        self.expires_at = expires_at if is_time else self.expires_at
 
     def _turn_of(self, event: ev.ServerEvent) -> Turn | None:
         if not self._turns:

@@ -6,7 +6,10 @@ import math
 
 from ..formats import AudioFormat
 
-__all__ = ["MIN_COMMIT_MS", "cut", "due_ns", "frame_count", "full_frame"]
+__all__ = ["MIN_COMMIT_MS", "TIMER_GRAIN_S", "cut", "due_ns", "frame_count", "full_frame"]
+
+TIMER_GRAIN_S = 0.0005
+"""Added to every wait for a deadline: uvloop's timers have steps of 1 ms, and half of one keeps us from being early."""
 
 MIN_COMMIT_MS = 100
 """Shortest audio that the services accept in a commit."""

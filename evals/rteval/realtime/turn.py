@@ -217,9 +217,9 @@ class Turn:
             return self.answered_ns + self.spec.transcription_timeout_ns
         if self.speech_end_ns is None or self._progress_ns is None:
             return None
-        timeout = self._progress_ns + self.spec.response_timeout_ns
-        grace_end = self.speech_end_ns + self.spec.early_grace_ns
-        return min(timeout, grace_end) if self._ended_early and self._all_answered else timeout
+        if self._ended_early and self._all_answered:
+            return self.speech_end_ns + self.spec.early_grace_ns
+        return self._progress_ns + self.spec.response_timeout_ns
 
     @property
     def answered(self) -> bool:

@@ -70,7 +70,7 @@ def validate_checks(checks: Mapping[str, Mapping[str, Any]]) -> list[str]:
         given = {kind: expected for kind, expected in check.items() if expected is not None}
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
             faults.append(f"check {name!r}: a name has letters, digits and underscores")
-        elif name in CHECKS or name == "pass_rate":
+        elif name in CHECKS or name == "pass_rate" or name.endswith("_reason"):
             faults.append(f"check {name!r}: this name is taken; choose another")
         if len(given) != 1 or not set(given) <= set(CHECKS):
             faults.append(f"check {name!r}: give exactly one of {', '.join(CHECKS)}")

@@ -12,6 +12,7 @@ import pybase64
 
 from ..formats import AudioFormat
 from ..realtime import events as ev
+from ..realtime.dialects.shapes import Refusal
 from ..records import Usage
 from .behaviour import Behaviour, Fault, find
 from .conversation import Conversation, Stored, Tokens, text_tokens
@@ -328,7 +329,7 @@ class Answer:
             else f"The server had an error while processing your request. Session {self.truth.session_id}."
         )
         if limited:
-            self.outlet.refuse(code, message, type="rate_limit_error")
+            self.outlet.refuse(Refusal(code, message, type="rate_limit_error"))
         self.fail(code, message, type="rate_limit_error" if limited else "server_error")
 
     def fail(self, code: str, message: str, *, type: str) -> None:

@@ -12,6 +12,7 @@ import orjson
 
 from ..realtime import events as ev
 from ..realtime.dialects.serving import Serving
+from ..realtime.dialects.shapes import Refusal
 from .intake import Utterance
 
 __all__ = ["Close", "Drop", "Effect", "Hear", "Outlet", "Send", "make_id"]
@@ -103,6 +104,11 @@ class Outlet:
             change(frame)
         self.effects.append(Send(orjson.dumps(frame), stamp))
 
+    def tell_item(self, item: ev.Item, before: str | None) -> None:
+        """Say that a whole item entered the conversation after the item ``before``."""
+        self.tell(ev.ItemAdded(item=item, previous_item_id=before))
+        self.tell(ev.ItemDone(item=item, previous_item_id=before))
+
     def tell_audio(self, delta: ev.AudioDelta, stamp: Callable[[int], None] | None = None) -> None:
         """Send an audio delta."""
         if not self.muted:
@@ -113,17 +119,17 @@ class Outlet:
         if not self.muted:
             self.effects.append(Send(data, binary=binary))
 
-    def refuse(
-        self,
-        code: str | None,
-        message: str,
-        *,
-        param: str | None = None,
-        client_event_id: str | None = None,
-        type: str = "invalid_request_error",
-    ) -> None:
+    def refuse(self, refusal: Refusal, client_event_id: str | None = None) -> None:
         """Send an ``error`` event."""
-        self.tell(ev.ErrorReported(type=type, code=code, message=message, param=param, client_event_id=client_event_id))
+        self.tell(
+            ev.ErrorReported(
+                type=refusal.type,
+                code=refusal.code,
+                message=refusal.message,
+                param=refusal.param,
+                client_event_id=client_event_id,
+            )
+        )
 
     def end(self, effect: Close | Drop) -> None:
         """End the connection; nothing is said after it."""

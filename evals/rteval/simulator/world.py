@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -58,7 +59,7 @@ class World:
         self._prompts = {
             _plain(item.text): item for dataset in datasets for item in dataset.items if item.text is not None
         }
-        self._times: Counter[str] = Counter()
+        self._times: Counter[tuple[str, str]] = Counter()
         self._connects: deque[int] = deque()
         self._requests: deque[int] = deque()
         self._tokens: deque[tuple[int, int]] = deque()
@@ -67,10 +68,11 @@ class World:
         """The dataset's text prompt that this is."""
         return self._prompts.get(_plain(text))
 
-    def occurrence(self, key: str) -> int:
-        """How often this was asked before: what is random about the n-th time depends on n, not on the order."""
-        self._times[key] += 1
-        return self._times[key]
+    def rng(self, use: str, key: str) -> random.Random:
+        """Random numbers for the n-th time that ``key`` is used so: they depend on n, not on the order of events."""
+        times = (use, key)
+        self._times[times] += 1
+        return self.behaviour.rng(use, key, self._times[times])
 
     def admit_connect(self, now_ns: int) -> int | None:
         """Count a connection; the seconds to wait when the quota has no room for it."""

@@ -107,11 +107,10 @@ def _text(body: _Frame, key: str) -> str:
 
 def _int(body: _Frame, key: str) -> int | None:
     value = body.get(key)
-    if isinstance(value, bool):
-        return None
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) else None
+        value = int(value)
+    # Beyond 64 bits is nothing that a table could hold.
+    return value if type(value) is int and abs(value) < 2**63 else None
 
 
 def _index(body: _Frame, key: str) -> int:

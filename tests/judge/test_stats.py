@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rteval.analysis.stats import describe, percentile, withheld
+
+samples = st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=150)
+
+
+@given(samples, st.floats(0, 1))
+def test_a_percentile_is_that_of_pandas(values: list[float], q: float) -> None:
+    assert percentile(sorted(values), q) == pytest.approx(pd.Series(values).quantile(q), rel=1e-12, abs=1e-9)
+
+
+def test_a_percentile_of_nothing_is_a_mistake_of_ours() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        percentile([], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("n", "given", "missing"),
+    [
+        pytest.param(1, {"mean", "p50", "p90", "min", "max"}, {"p95", "p99"}, id="one"),
+        pytest.param(19, {"p90"}, {"p95", "p99"}, id="19"),
+        pytest.param(20, {"p95"}, {"p99"}, id="20"),
+        pytest.param(99, {"p95"}, {"p99"}, id="99"),
+        pytest.param(100, {"p95", "p99"}, set(), id="100"),
+    ],
+)
+def test_a_percentile_of_too_few_samples_is_withheld_with_a_reason(n: int, given: set[str], missing: set[str]) -> None:
+    summary = describe(np.arange(n, dtype=float))
+    assert all(getattr(summary, stat) is not None for stat in given)
+    assert all(getattr(summary, stat) is None for stat in missing)
+    assert set(summary.withheld) == missing
+    assert all(f"{n} of at least" in reason for reason in summary.withheld.values())
+
+
+def test_no_samples_have_no_statistics() -> None:
+    summary = describe(np.empty(0))
+    assert (summary.n, summary.mean, summary.p50, summary.max) == (0, None, None, None)
+    assert withheld("p50", 0) == "no samples"
+    assert withheld("mean", 1) is None
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.randoms())
+def test_the_order_of_samples_does_not_matter(values: list[float], random: object) -> None:
+    shuffled = list(values)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = describe(np.array(values)), describe(np.array(shuffled))
+    assert one == other
+    assert one.min is not None
+    assert one.mean is not None
+    assert one.max is not None
+    assert one.min <= one.mean <= one.max
