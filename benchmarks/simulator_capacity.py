@@ -21,10 +21,11 @@ from pathlib import Path
 
 import pybase64
 import uvloop
+from websockets.asyncio.client import connect
+
 from rteval.corpus import load_dataset
 from rteval.formats import PCM16
 from rteval.simulator.process import Simulator
-from websockets.asyncio.client import connect
 
 DATASET = Path(__file__).parents[1] / "datasets" / "support"
 FRAME_S = 0.1
@@ -46,11 +47,13 @@ def frames() -> list[list[bytes]]:
     spoken = [dataset.encoded(item, PCM16) + pause for item in dataset.items]
     head, tail = b'{"type":"input_audio_buffer.append","audio":"', b'"}'
     return [
-        [head + pybase64.b64encode(audio[at : at + step]) + tail for at in range(0, len(audio), step)] for audio in spoken
+        [head + pybase64.b64encode(audio[at : at + step]) + tail for at in range(0, len(audio), step)]
+        for audio in spoken
     ]
 
 
 async def call(url: str, script: itertools.cycle[bytes], start: float, end: float, done: list[int]) -> None:
+    """One session: speaks the script in real time from ``start`` to ``end``; counts the answers into ``done``."""
     async with connect(url, compression=None, max_size=None, proxy=None, ping_timeout=120) as socket:
         update = {
             "type": "realtime",
@@ -79,6 +82,7 @@ async def call(url: str, script: itertools.cycle[bytes], start: float, end: floa
 
 
 async def load(url: str, sessions: int, seconds: float, pid: int) -> dict[str, float]:
+    """All sessions at once; CPU shares and answers a second, measured from two seconds after the start."""
     done = [0]
     scripts = frames()
     path = "/openai/v1/realtime?model=test"
@@ -103,13 +107,17 @@ async def load(url: str, sessions: int, seconds: float, pid: int) -> dict[str, f
 
 
 def lateness_ms(truth: Path) -> list[float]:
+    """How late each first audio left, in order of size."""
     rows = [json.loads(row) for row in truth.read_text().splitlines()]
     return sorted(
-        (row["t_first_audio_ns"] - row["t_request_ns"]) / 1e6 - TTFA_MS for row in rows if row["t_first_audio_ns"] is not None
+        (row["t_first_audio_ns"] - row["t_request_ns"]) / 1e6 - TTFA_MS
+        for row in rows
+        if row["t_first_audio_ns"] is not None
     )
 
 
 def main() -> None:
+    """Measure with detection, and without."""
     sessions = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 15.0
     with tempfile.TemporaryDirectory() as folder:

@@ -38,6 +38,7 @@ class Item:
         id: unique in the dataset.
         path: the audio file, or ``None`` for a text prompt.
         text: the prompt, or ``None`` for audio.
+        instructions: of this one answer, ``None`` for audio; without ``text`` the model speaks though nobody asked.
         reference: what is said in the audio, or ``None`` when nobody wrote it down.
         expect: what a right answer is: ``answer``, ``contains``, ``regex``, ``equals``, ``tool_call``.
         conversation_id: items that share it are spoken in one session, in order.
@@ -54,6 +55,7 @@ class Item:
     id: str
     path: Path | None = None
     text: str | None = None
+    instructions: str | None = None
     reference: str | None = None
     expect: dict[str, Any] | None = field(default=None, hash=False)
     conversation_id: str | None = None
@@ -209,7 +211,7 @@ def _item(folder: Path, row: Row, id_: str, problems: Problems) -> Item | None:
     """The item of a row, or ``None`` after adding what is wrong with it to ``problems``."""
     faults: Sequence[tuple[str, str]] = list(cell_faults(row.cells))
     recording = None
-    if not faults and row.get("text") is None:
+    if not faults and row.get("file_name") is not None:
         found = find_recording(folder, row.cells)
         recording, faults = (found, ()) if isinstance(found, Recording) else (None, found)
     for what, cure in faults:
@@ -221,6 +223,7 @@ def _item(folder: Path, row: Row, id_: str, problems: Problems) -> Item | None:
         id=id_,
         path=recording.path if recording else None,
         text=row.get("text"),
+        instructions=row.get("instructions"),
         reference=row.get("transcription"),
         expect=row.get("expect"),
         conversation_id=row.get("conversation_id"),

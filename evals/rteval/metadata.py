@@ -23,6 +23,7 @@ METADATA: Final = ("metadata.jsonl", "metadata.csv")
 """Names of the file that lists the items, the preferred one first."""
 
 AUDIO_ONLY: Final = ("channel", "start_s", "end_s", "speech_end_ms")
+PROMPT_ONLY: Final = ("text", "instructions")
 
 
 Faults = Iterator[tuple[str, str]]
@@ -161,10 +162,12 @@ def cell_faults(cells: Mapping[str, Any]) -> Faults:
         json.dumps(cells, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         yield "holds text that is not valid Unicode", "mend the \\u escapes of this line"
-    audio, text = cells.get("file_name") is not None, cells.get("text") is not None
+    audio = cells.get("file_name") is not None
+    text = any(cells.get(column) is not None for column in PROMPT_ONLY)
     if audio and text:
-        cure = "text is a prompt sent instead of audio, the words of a recording go into transcription"
-        yield "has both file_name and text", cure
+        named = next(column for column in PROMPT_ONLY if cells.get(column) is not None)
+        cure = f"{named} is a prompt sent instead of audio, the words of a recording go into transcription"
+        yield f"has both file_name and {named}", cure
     elif not audio and not text:
         yield "has neither file_name nor text", "name an audio file or write a prompt"
     for column in AUDIO_ONLY if text and not audio else ():
@@ -280,6 +283,7 @@ COLUMNS: Final[dict[str, Callable[[object], _Fault]]] = {
     "transcription": _text_fault,
     "id": _id_fault,
     "text": _prompt_fault,
+    "instructions": _prompt_fault,
     "expect": _expect_fault,
     "conversation_id": _name_fault,
     "tags": _tags_fault,

@@ -33,7 +33,7 @@ from .client.frames import FrameBank
 from .client.session import Caller, Session, TimeoutsS, planned_row
 from .client.transport import Endpoint, speedups_missing
 from .corpus import Dataset, load_dataset
-from .errors import RtevalError, ScenarioError, UsageError
+from .errors import GateError, RtevalError, ScenarioError, UsageError
 from .judge import Judgement, judge
 from .load import Engine, LoadModel
 from .load.health import HealthMeter
@@ -125,7 +125,6 @@ def prepare(scenario_path: Path, options: RunOptions) -> Prepared:
         order=choice.order,
         seed=choice.seed,
     )
-    gates = parse_gates(scenario.all_gates, checks=_check_names(scenario, dataset))
     facts = Facts(
         references=dataset.references,
         answers=sum(bool(item.expect and item.expect.get("answer")) for item in dataset.items),
@@ -133,9 +132,24 @@ def prepare(scenario_path: Path, options: RunOptions) -> Prepared:
         transcription=scenario.session.transcription is not None,
         slo=bool(scenario.slo),
     )
-    check_gates_against(gates, facts)
+    gates = tuple(_gates(scenario, facts, _check_names(scenario, dataset)))
     validate_slo(scenario.slo)
-    return Prepared(scenario, dataset, plan(scenario, dataset), tuple(gates), address, settings)
+    return Prepared(scenario, dataset, plan(scenario, dataset), gates, address, settings)
+
+
+def _gates(scenario: Scenario, facts: Facts, checks: Sequence[str]) -> Iterator[Gate]:
+    """The scenario's gates; all that cannot be read or could never have a value are named with their lines."""
+    faults = []
+    for number, text in enumerate(scenario.all_gates):
+        try:
+            (gate,) = parse_gates([text], checks=checks)
+            check_gates_against([gate], facts)
+            yield gate
+        except GateError as error:
+            faults.append(f"{scenario.where(f'gates[{number}]')}: {error}")
+    if faults:
+        count = f"{scenario.path}: {len(faults)} gates cannot be judged"
+        raise GateError(faults[0] if len(faults) == 1 else "\n  ".join([count, *faults]))
 
 
 def _check_names(scenario: Scenario, dataset: Dataset) -> tuple[str, ...]:
@@ -230,7 +244,8 @@ class _LiveRun:
             self._folder.mkdir(parents=True)
             with self._server() as server:
                 address = server.address if server is not None else address
-                self._say(f"{self._prepared.scenario.name}: {address.described()}; credential {credential.kind}")
+                found = f"; found {credential.kind}" if address.auth == "entra" else ""
+                self._say(f"{self._prepared.scenario.name}: {address.described()}{found}")
                 await self._hold_sessions(address, credential)
         finally:
             credential.close()

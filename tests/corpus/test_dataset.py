@@ -29,6 +29,7 @@ ONE_PROBLEM = [
     # the item's kind
     ({}, "has neither file_name nor text; name an audio file or write a prompt"),
     (AUDIO | TEXT, "has both file_name and text; text is a prompt sent instead of audio, the words of a recording"),
+    (AUDIO | {"instructions": "Hi."}, "has both file_name and instructions; instructions is a prompt sent instead"),
     (TEXT | {"channel": "left"}, "channel belongs to audio, and this is a text prompt; remove channel"),
     (TEXT | {"start_s": 1}, "start_s belongs to audio, and this is a text prompt; remove start_s"),
     # types

@@ -75,19 +75,18 @@ def _session(session: str = "s0", **over: Any) -> SessionRecord:
     return SessionRecord(**{**values, **over})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_turn() -> MakeTurn:
     return _turn
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_session() -> Callable[..., SessionRecord]:
     return _session
 
 
-@pytest.fixture
-def make_run(tmp_path: Path) -> MakeRun:
-    """Write a run folder as the live half leaves it: ``run.json`` and shards."""
+def run_maker(reports: Path) -> MakeRun:
+    """Return what writes a run folder as the live half leaves it: ``run.json`` and shards."""
 
     def make(
         turns: Iterable[TurnRecord] = (),
@@ -99,7 +98,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         **over: Any,
     ) -> Path:
         turns = list(turns)
-        run_dir = tmp_path / "reports" / name / run_id
+        run_dir = reports / name / run_id
         run_dir.mkdir(parents=True)
         run = {
             "schema_version": 1,
@@ -137,3 +136,14 @@ def make_run(tmp_path: Path) -> MakeRun:
         return run_dir
 
     return make
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    return run_maker(tmp_path / "reports")
+
+
+@pytest.fixture(scope="module")
+def make_module_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+    """The same for a run that all tests of a module look at."""
+    return run_maker(tmp_path_factory.mktemp("module") / "reports")

@@ -29,6 +29,7 @@ CASES = [
     pytest.param("tool_call", {"name": "broken", "arguments": {"id": 1}}, False, id="arguments that are no JSON"),
     pytest.param("tool_call", {"name": "list", "arguments": {"id": 1}}, False, id="arguments that are no object"),
     pytest.param("tool_call", {"name": "ping"}, True, id="no arguments"),
+    pytest.param("tool_call", {"name": "parsed", "arguments": {"id": 1}}, True, id="arguments that came parsed"),
 ]
 
 CALLS = (
@@ -36,6 +37,7 @@ CALLS = (
     {"name": "broken", "arguments": "{"},
     {"name": "list", "arguments": "[1]"},
     {"name": "ping", "arguments": ""},
+    {"name": "parsed", "arguments": {"id": 1}},
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rteval.client.session import TimeoutsS
+from rteval.corpus import Item
 from rteval.simulator.process import Simulator
 
 from .conftest import ROOT, VAD
@@ -47,6 +48,14 @@ def test_text_prompts_share_a_session_in_order(desk: Any, plain_server: Simulato
         (2, "ok", True),
     ]
     assert len(maker.rows.sessions) == 1
+
+
+def test_the_model_can_be_asked_to_speak_first(desk: Any, plain_server: Simulator) -> None:
+    maker = desk(plain_server.url, dialect="preview")
+    maker.hold([Item(id="hello", instructions="Say hello.")])
+    (row,) = maker.rows.turns
+    assert (row.outcome, row.modality, row.item_id) == ("ok", "text", None)
+    assert row.first_audio_ns is not None
 
 
 def test_the_next_turn_waits_until_the_answer_was_played_and_thought_about(desk: Any, plain_server: Simulator) -> None:

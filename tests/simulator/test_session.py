@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -144,7 +145,7 @@ def test_audio_deltas_come_at_the_behaviours_speed():
     times = [
         at for at, frame in bench.frames if isinstance(frame, dict) and frame["type"] == "response.output_audio.delta"
     ]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     assert gaps[0] == 25 * MS
     assert set(gaps[2:]) == {62_500_000}
 
@@ -234,8 +235,13 @@ def test_every_turn_fault_lets_the_session_live_or_ends_it():
 
 @pytest.mark.parametrize(
     ("kind", "ended"),
-    [("drop_before_answer", Drop()), ("close_before_answer", Close(1011)), ("drop_mid_answer", Drop()), ("close_mid_answer", Close(1011))],
-)  # fmt: skip
+    [
+        ("drop_before_answer", Drop()),
+        ("close_before_answer", Close(1011)),
+        ("drop_mid_answer", Drop()),
+        ("close_mid_answer", Close(1011)),
+    ],
+)
 def test_the_connection_ends(kind, ended):
     bench = struck(kind, after_deltas=2)
     assert bench.ended == ended

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from rteval.realtime.dialects.serving import GA_SERVING, PREVIEW_2024_10_SERVING, PREVIEW_SERVING, VOICE_LIVE_SERVING
 from rteval.simulator.behaviour import SESSION_FAULTS, TURN_FAULTS, load_behaviour
 from rteval.simulator.outlet import Close, Drop, Hear, Send
@@ -46,7 +47,7 @@ json_values = st.recursive(
                     "properties",
                     "required",
                     "id",
-                ]  # fmt: skip
+                ]
             ),
             inner,
             max_size=3,
@@ -175,7 +176,7 @@ def _json(data: bytes) -> Any:
     [GA_SERVING, PREVIEW_SERVING, PREVIEW_2024_10_SERVING, VOICE_LIVE_SERVING],
     ids=lambda serving: serving.name,
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(script=st.lists(events, max_size=14))
 def test_no_client_breaks_a_session(serving, script):
     said = play(serving, script, [])
@@ -199,7 +200,7 @@ def test_no_client_breaks_a_session(serving, script):
     assert answered <= updates
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     script=st.lists(events, max_size=10),
     faults=st.lists(

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from ..audio import LeadingSilence
+from ..corpus import Item
 from ..errors import ConnectionLost, HandshakeError, RefusedError
 from ..plan import PlannedTurn
 from ..playback import play
@@ -341,7 +342,7 @@ class Session:
         mode = Mode.TEXT if is_text else Mode.VAD if caller.detects_turns else Mode.MANUAL
         speech = None if is_text else await caller.frames.get(plan.item)
         turn = _LiveTurn(
-            machine=Turn(self._spec(mode, plan.item.text), self._conversation.new_event_id),
+            machine=Turn(self._spec(mode, plan.item), self._conversation.new_event_id),
             record=planned_row(caller, self.record.session, position, plan),
         )
         turn.record.due_ns = due_ns
@@ -366,11 +367,12 @@ class Session:
         self._write_settled()
         return turn
 
-    def _spec(self, mode: Mode, text: str | None) -> TurnSpec:
+    def _spec(self, mode: Mode, item: Item) -> TurnSpec:
         caller = self._caller
         return TurnSpec(
             mode=mode,
-            text=text,
+            text=item.text,
+            instructions=item.instructions,
             wants_audio=caller.settings.wants_audio,
             transcription=caller.settings.transcription is not None,
             auto_response=caller.auto_response,

@@ -48,7 +48,8 @@ class TurnSpec:
     """What a turn is to do.
 
     Attributes:
-        text: the prompt of a ``TEXT`` turn.
+        text: the prompt of a ``TEXT`` turn; without one the model is asked to speak though nobody said anything.
+        instructions: for the answer to a ``TEXT`` turn only, in place of the session's.
         wants_audio: whether an answer without audio lacks something.
         transcription: whether the session transcribes the user's audio.
         auto_response: whether server VAD answers by itself (``create_response``).
@@ -60,6 +61,7 @@ class TurnSpec:
 
     mode: Mode
     text: str | None = None
+    instructions: str | None = None
     wants_audio: bool = True
     transcription: bool = False
     auto_response: bool = True
@@ -147,7 +149,9 @@ class Turn:
         self._begin(Mode.TEXT)
         self.speech_end_ns = self._progress_ns = at_ns
         self._rise(Phase.WAITING)
-        message = ev.Item(id=None, role="user", content=(ev.Part(type="input_text", text=self.spec.text or ""),))
+        if self.spec.text is None:  # the model speaks first
+            return [self._create(at_ns)]
+        message = ev.Item(id=None, role="user", content=(ev.Part(type="input_text", text=self.spec.text),))
         return [ev.CreateItem(item=message, event_id=self._own_id()), self._create(at_ns)]
 
     def begin_speech(self) -> None:
@@ -279,7 +283,9 @@ class Turn:
     def _create(self, at_ns: int) -> ev.CreateResponse:
         self.create_ns = at_ns
         self._create_pending = True
-        return ev.CreateResponse(event_id=self._own_id())
+        instructions = self.spec.instructions
+        response = {"instructions": instructions} if instructions is not None else None
+        return ev.CreateResponse(response=response, event_id=self._own_id())
 
     def _create_if_asked_to(self, at_ns: int) -> list[ev.ClientEvent]:
         """With detection that does not answer by itself, ask once all speech is sent and committed.

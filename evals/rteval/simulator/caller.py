@@ -7,12 +7,10 @@ hundreds of paced sessions nothing else fits on one core.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -20,15 +18,13 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from ..realtime import events as ev
-from .ear import Heard
 from .handshake import Ask, LateRefusal
 from .outlet import Close, Drop, Effect, Hear, Outlet, Send
+from .recognition import Recognition
 from .session import Admission, Session
 from .world import Recognised, World
 
-__all__ = ["Caller", "Listen"]
-
-Listen = Callable[[Hear, "Caller"], Future[Recognised]]
+__all__ = ["Caller"]
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +34,13 @@ _DATA = frozenset({Opcode.CONT, Opcode.TEXT, Opcode.BINARY})
 class Caller(ServerConnection):
     """One client's connection; it drives one session."""
 
-    def __init__(self, world: World, listen: Listen, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, world: World, recognition: Recognition, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._world = world
-        self._ask_listener = listen
+        self._recognition = recognition
         self.ask: Ask | None = None
         self.decision: Admission | LateRefusal | None = None
         self.number = 0
-        self.last_heard: Heard | None = None
         self._session: Session | None = None
         self._backlog: list[Frame] = []
         self._pieces: list[Frame] = []
@@ -89,6 +84,7 @@ class Caller(ServerConnection):
         if self._session is not None:
             self._session.close()
             self._session = None
+            self._recognition.forget(self.number)
 
     # ---- in ----
 
@@ -187,7 +183,7 @@ class Caller(ServerConnection):
                 if effect.stamp is not None:
                     self.send_data()
             case Hear():
-                self._listen(effect)
+                self._recognition.submit(self.number, effect.utterance, partial(self._heard, effect.item_id))
             case Drop():
                 self.send_data()
                 self.transport.abort()
@@ -195,27 +191,11 @@ class Caller(ServerConnection):
                 if self._closing is None:
                     self._closing = self.loop.create_task(self.close(effect.code, effect.reason))
 
-    def _listen(self, hear: Hear) -> None:
-        future = self._ask_listener(hear, self)
-
-        def heard() -> None:
-            if future.cancelled():
-                return
-            error = future.exception()
-            if error is not None:
-                log.error("cannot recognise an utterance: %r", error)
-            recognised = Recognised() if error is not None else future.result()
-            self.last_heard = recognised.heard
-            if self._session is None:
-                return
-            try:
-                self._session.heard(hear.item_id, recognised, time.perf_counter_ns())
-                self._pump()
-            except Exception:
-                self._fail()
-
-        def from_the_thread(_: Future[Recognised]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self.loop.call_soon_threadsafe(heard)
-
-        future.add_done_callback(from_the_thread)
+    def _heard(self, item_id: str, recognised: Recognised) -> None:
+        if self._session is None:
+            return
+        try:
+            self._session.heard(item_id, recognised, time.perf_counter_ns())
+            self._pump()
+        except Exception:
+            self._fail()

@@ -34,7 +34,7 @@ class Listener:
         for language in {item.language for dataset in datasets for item in dataset.items if item.reference}:
             self._normalizer(language)
 
-    def listen(self, utterance: Utterance, after: Heard | None = None) -> Recognised:
+    def listen(self, utterance: Utterance, after: Heard | None = None) -> tuple[Recognised, Heard]:
         """Recognise an utterance; ``after`` is how the one before it in the session was heard."""
         heard = self._ear.hear(utterance.audio, utterance.fmt, after)
         item = heard.item
@@ -45,14 +45,14 @@ class Listener:
         ref_words = word_errors = None
         if item is not None and item.reference is not None and transcript is not None:
             ref_words, word_errors = count_word_errors(item.reference, transcript, self._normalizer(item.language))
-        return Recognised(
+        recognised = Recognised(
             item=item,
             transcript=transcript or "",
             ref_words=ref_words,
             word_errors=word_errors,
             voice_end_ms=_voice_end_ms(utterance, heard, item),
-            heard=heard,
         )
+        return recognised, heard
 
     def _normalizer(self, language: str | None) -> Normalizer:
         if language not in self._normalizers:

@@ -10,11 +10,9 @@ import itertools
 import logging
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +29,11 @@ from ..formats import PCM16
 from .behaviour import Behaviour, Fault, find, load_behaviour
 from .caller import Caller
 from .handshake import Ask, Doorkeeper, LateRefusal, Refused, choose_subprotocol, own_headers
-from .listener import Listener
-from .outlet import Hear
+from .recognition import InlineRecognition, Recognition, RecognitionProcess
 from .session import Admission
 from .truth import TruthFile, TruthLine
 from .voice import spoken
-from .world import Recognised, World
+from .world import World
 
 if TYPE_CHECKING:
     from .tls import Certificates
@@ -111,12 +108,14 @@ async def _serve(options: Options, behaviour: Behaviour, datasets: Sequence[Data
         if options.truth is not None:
             truth = TruthFile(options.truth)
             stack.callback(truth.close)
+        recognition: Recognition = InlineRecognition(behaviour)
+        if any(item.path is not None for dataset in datasets for item in dataset.items):
+            recognition = await stack.enter_async_context(RecognitionProcess(behaviour, datasets))
         hall = Hall(
             World(behaviour, datasets, truth.write if truth is not None else _forget),
-            Listener(behaviour, datasets),
+            recognition,
             Doorkeeper(api_key=options.api_key, token=options.token, models=behaviour.models),
         )
-        stack.callback(hall.close)
         lines = await stack.enter_async_context(_listening(options, hall))
         _warm_up()
         print("\n".join(lines), flush=True)
@@ -203,8 +202,6 @@ def _forget(line: TruthLine) -> None:
 def _warm_up() -> None:
     """Do what the first turn would otherwise wait for, and keep the collector away from what stays."""
     spoken("ready", PCM16)
-    # The listener's thread must not hold the loop's for the default 5 ms.
-    sys.setswitchinterval(0.0005)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
@@ -215,28 +212,19 @@ class Hall:
 
     Args:
         world: shared by the sessions.
-        listener: recognises what they hear, on a thread of its own.
+        recognition: of what they hear.
         doorkeeper: lets clients in.
     """
 
-    def __init__(self, world: World, listener: Listener, doorkeeper: Doorkeeper) -> None:
+    def __init__(self, world: World, recognition: Recognition, doorkeeper: Doorkeeper) -> None:
         self.world = world
-        self._listener = listener
+        self._recognition = recognition
         self._doorkeeper = doorkeeper
         self._numbers = itertools.count(1)
-        self._ears = ThreadPoolExecutor(1, thread_name_prefix="ear")
-
-    def close(self) -> None:
-        """End the listening thread."""
-        self._ears.shutdown(wait=False, cancel_futures=True)
 
     def connection(self, *args: Any, **kwargs: Any) -> Caller:
         """A new connection, for the library."""
-        return Caller(self.world, self.listen, *args, **kwargs)
-
-    def listen(self, hear: Hear, caller: Caller) -> Future[Recognised]:
-        """Recognise an utterance, after those that were asked for before."""
-        return self._ears.submit(lambda: self._listener.listen(hear.utterance, caller.last_heard))
+        return Caller(self.world, self._recognition, *args, **kwargs)
 
     # ---- the handshake ----
 

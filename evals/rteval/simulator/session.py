@@ -12,7 +12,8 @@ import orjson
 import pybase64
 
 from ..realtime import events as ev
-from ..realtime.dialects.serving import ClientFrame, FrameRefused, Serving, sniff_append
+from ..realtime.dialects.requests import ClientFrame, FrameRefused, read_client_frame, sniff_append
+from ..realtime.dialects.serving import Serving
 from ..realtime.dialects.shapes import Refusal
 from .behaviour import find
 from .conversation import Conversation, Stored
@@ -143,7 +144,7 @@ class Session:
                 self._outlet.refuse(refusal, _sniffed_event_id(data))
                 return
         try:
-            frame = self._admission.serving.read(data)
+            frame = read_client_frame(data)
         except FrameRefused as refused:
             return self._outlet.refuse(refused.refusal, refused.event_id)
         try:

@@ -11,7 +11,6 @@ from typing import Any
 
 from ..corpus import Dataset, Item
 from .behaviour import Behaviour
-from .ear import Heard
 from .truth import TruthLine
 
 __all__ = ["Recognised", "World"]
@@ -28,7 +27,6 @@ class Recognised:
         transcript: what a transcription says, word errors included; ``""`` for audio that nothing is like.
         ref_words, word_errors: the server's own count against the item's reference; ``None`` without one.
         voice_end_ms: end of the last voiced sample, from the utterance's start; ``None`` when nothing is voiced.
-        heard: how it was recognised; helps with what comes next in the session.
     """
 
     item: Item | None = None
@@ -36,7 +34,6 @@ class Recognised:
     ref_words: int | None = None
     word_errors: int | None = None
     voice_end_ms: float | None = None
-    heard: Heard | None = None
 
 
 class World:
