@@ -30,7 +30,11 @@ dataset = load_dataset(sys.argv[1])
 loaded = time.perf_counter()
 wire = sum(len(dataset.encoded(item, FORMATS[sys.argv[2]])) for item in dataset.items)
 done = time.perf_counter()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+try:
+    # Not ru_maxrss: on Linux that begins with what the parent had at the moment of the fork.
+    peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+except FileNotFoundError:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(json.dumps({"items": len(dataset.items), "hours": dataset.audio_s / 3600, "load_s": loaded - start,
                   "encode_s": done - loaded, "wire_mb": wire / 1e6, "peak_mb": peak / 1e6}))
 """

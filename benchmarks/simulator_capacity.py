@@ -3,9 +3,9 @@
     python benchmarks/simulator_capacity.py [SESSIONS] [SECONDS]
 
 Every session speaks a recording in real time, 100 ms an append, is silent for two seconds, and begins again; the server
-detects, recognises, transcribes and answers. Printed are the server's CPU share of one core (from ``/proc``, the
-recognition's thread included), its share when nothing is heard, and how late its first audio left against its own plan.
-The client runs on the other core; a box with less than two idle cores measures itself.
+detects, recognises, transcribes and answers. Printed are the CPU shares of one core (from ``/proc``) of the server, of
+the process beside it that recognises, and of the client; how late first audio left against the server's own plan; and
+the same when nothing is ever heard. A box with less than two idle cores measures itself.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ def cpu_s(pid: int | str) -> float:
     """CPU seconds of a process so far, all threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started: the server has one for recognition."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def frames() -> list[list[bytes]]:
@@ -95,14 +100,14 @@ async def load(url: str, sessions: int, seconds: float, pid: int) -> dict[str, f
             offset = number / sessions * FRAME_S
             group.create_task(call(url + path, script, start + offset, end, done))
         await asyncio.sleep(max(0.0, start + 2.0 - time.perf_counter()))
-        before, own, at, turns = cpu_s(pid), cpu_s("self"), time.perf_counter(), done[0]
+        pids = {"server_share": pid, "client_share": os.getpid()}
+        pids.update((f"recognition_share_{number}", child) for number, child in enumerate(children(pid)))
+        before = {name: cpu_s(pid) for name, pid in pids.items()}
+        at, turns = time.perf_counter(), done[0]
         await asyncio.sleep(max(0.0, end - 0.1 - time.perf_counter()))
         took = time.perf_counter() - at
-        facts = {
-            "server_share": (cpu_s(pid) - before) / took,
-            "client_share": (cpu_s("self") - own) / took,
-            "turns_per_s": (done[0] - turns) / took,
-        }
+        facts = {name: (cpu_s(pid) - before[name]) / took for name, pid in pids.items()}
+        facts["turns_per_s"] = (done[0] - turns) / took
     return facts
 
 

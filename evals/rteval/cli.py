@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -322,13 +325,17 @@ def init(
         caller: Any = int(channel) if channel is not None and channel.isdigit() else channel
         result = init_dataset(folder, scenario_out=scenario, channel=caller, force=force)
         for path in (result.metadata, result.scenario):
-            typer.echo(str(path))
+            typer.echo(os.fsencode(path))
         for sentence in result.skipped:
             typer.echo(f"left out: {sentence}", err=True)
 
 
 def main() -> None:
     """Entry point of the command ``rteval``."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows ASCII only must not end a run over a name or a transcript.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except KeyboardInterrupt:
@@ -356,9 +363,19 @@ def _our_errors(json: bool = False) -> Iterator[None]:
 
 
 def _say_error(error: RtevalError) -> None:
-    typer.echo(f"error: {error}", err=True)
+    typer.echo(_visible(f"error: {error}"), err=True)
     if error.hint:
-        typer.echo(f"hint: {error.hint}", err=True)
+        typer.echo(_visible(f"hint: {error.hint}"), err=True)
+
+
+def _visible(text: str) -> str:
+    """Text for a terminal: what a server, a file or an option brought in must not command it."""
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.category(letter)[0] == "C" and letter != "\n"
+        else letter
+        for letter in text
+    )
 
 
 def _console() -> Console:
@@ -373,6 +390,8 @@ def _labels(texts: Sequence[str]) -> dict[str, str]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"--label {text!r} is not of the form KEY=VALUE")
+        if any(unicodedata.category(letter) == "Cs" for letter in text):
+            raise UsageError(f"--label {text!r} is not UTF-8 text")
         labels[key] = value
     return labels
 
@@ -390,21 +409,21 @@ def _finish(judgement: Judgement, console: Console, json: bool) -> None:
     if (detail := (recorded.get("end") or {}).get("detail")) is not None:
         lines.append(f"ended early: {detail}")
     if (refusal := recorded.get("refusal")) is not None:
-        lines.append(f"error: {refusal['message']}")
-        lines += [f"hint: {refusal['hint']}"] if refusal["hint"] else []
+        lines.append(f"error: {refusal.get('message') or 'no session became ready'}")
+        lines += [f"hint: {refusal['hint']}"] if refusal.get("hint") else []
     for line in (*lines, *judgement.notes):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(_visible(line), markup=False, highlight=False, soft_wrap=True)
     if json:
         _print_json(judgement.summary)
     else:
-        typer.echo(str(judgement.run_dir))
+        typer.echo(os.fsencode(judgement.run_dir))
     raise typer.Exit(judgement.exit_code)
 
 
 def _print_json(content: dict[str, Any]) -> None:
-    import orjson
+    from .reporting.files import json_text
 
-    typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+    typer.echo(json_text(content).encode())
 
 
 if __name__ == "__main__":

@@ -184,7 +184,11 @@ def load_dataset(
 
 def _find_metadata(folder: Path) -> Path:
     cure = "`rteval init` writes metadata.jsonl for a folder of recordings"
-    if not folder.exists():
+    try:
+        there = folder.exists()
+    except OSError as error:
+        raise DatasetError(f"dataset {str(folder)[:200]} cannot be read: {error.strerror}") from error
+    if not there:
         raise DatasetError(f"dataset {folder} does not exist", hint="name a folder that holds metadata.jsonl")
     if not folder.is_dir():
         raise DatasetError(f"dataset {folder} is not a folder", hint="name the folder that holds metadata.jsonl")

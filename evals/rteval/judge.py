@@ -32,6 +32,7 @@ from .reporting.files import (
     write_text,
 )
 from .reporting.rows import failed_turns, kinds_of_failure
+from .scoring.normalize import NORMALIZERS
 from .scoring.turns import TEXTS, Scoring, is_content_column, score_turns
 from .shards import SHARDS, Record, Torn, is_writing, iter_shards, shard_paths
 
@@ -130,7 +131,7 @@ def _sources(run_dir: Path, run: Mapping[str, Any]) -> Iterator[_Source]:
     if not shard_paths(run_dir) and len(missing) < 4:
         if missing:
             raise RunFolderError(f"{run_dir} is not complete: {', '.join(missing)} is missing")
-        yield _Source(run_dir, fresh=False, **{key: int((run.get("records") or {}).get(key, 0)) for key in RECORDS})
+        yield _Source(run_dir, fresh=False, **{key: int((run.get("records") or {}).get(key) or 0) for key in RECORDS})
         return
     staging = run_dir / STAGING
     source = _Source(staging, fresh=True)
@@ -195,7 +196,8 @@ def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]
         gaps_ms=gaps,
         health=read_health(source.folder / HEALTH),
         slo=run.get("slo") or {},
-        sessions_peak=(run.get("live") or {}).get("sessions_peak"),
+        # 0 is what a run says before it ends; one that was killed never got further.
+        sessions_peak=(run.get("live") or {}).get("sessions_peak") or None,
         duplicates=source.duplicates,
         torn_lines=source.torn_lines,
     )
@@ -270,6 +272,9 @@ def _gates(run: Mapping[str, Any]) -> list[Gate]:
 def _scoring(run: Mapping[str, Any]) -> Scoring:
     resolved = ((run.get("scenario") or {}).get("resolved") or {}).get("scoring") or {}
     scoring = {**resolved, **(run.get("scoring") or {})}
+    name = scoring.get("normalizer")
+    if name is not None and name not in NORMALIZERS:
+        raise RunFolderError(f"{RUN} names the normaliser {name!r}; this rteval has {', '.join(NORMALIZERS)}")
     known = ("normalizer", "wer", "checks")
     return Scoring(**{name: scoring[name] for name in known if scoring.get(name) is not None})
 
@@ -285,7 +290,8 @@ def _end(run: Mapping[str, Any]) -> End:
 def _write_reports(
     run_dir: Path, run: dict[str, Any], summary: dict[str, Any], turns: pd.DataFrame, tables: Tables
 ) -> None:
-    formats = (run.get("report") or {}).get("formats", ("markdown", "junit", "html"))
+    formats = (run.get("report") or {}).get("formats")
+    formats = ("markdown", "junit", "html") if formats is None else formats
     if "markdown" in formats:
         from .reporting.markdown import markdown
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from .errors import ScenarioError
+
 if TYPE_CHECKING:
     from .corpus import Dataset, Item
     from .scenario_model import Scenario
@@ -21,6 +23,10 @@ TYPICAL_ANSWER_S = 4.0
 TYPICAL_TEXT_ANSWER_S = 1.5
 TYPICAL_SILENCE_S = 0.5
 """Silence after speech until server VAD ends the turn, where the scenario does not say."""
+
+
+MOST_TURNS = 1_000_000
+"""A plan is held in memory; what is meant to go on without end has a duration instead."""
 
 
 class PlannedTurn(NamedTuple):
@@ -75,7 +81,16 @@ def plan(scenario: Scenario, dataset: Dataset) -> Plan:
 
     Items with the same ``conversation_id`` share one session of their own, in their order; the others fill sessions of
     ``conversation.items_per_session``. Each repeat is a pass over the whole dataset, in new sessions.
+
+    Raises:
+        ScenarioError: these are more turns than a plan can hold.
     """
+    turns = len(dataset.items) * scenario.load.repeat
+    if turns > MOST_TURNS:
+        where = scenario.where("load.repeat")
+        raise ScenarioError(
+            f"{where}: load.repeat: makes {turns} turns of {len(dataset.items)} items; {MOST_TURNS} is the most"
+        )
     groups = _groups(dataset.items, scenario.conversation.items_per_session)
     passes = range(1, scenario.load.repeat + 1)
     sessions = tuple(

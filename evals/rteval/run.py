@@ -21,7 +21,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import orjson
 from rich.console import Console
 
 from . import __version__
@@ -44,6 +43,7 @@ from .progress import Progress, RunningTally, duration
 from .realtime.dialects import DIALECTS, UnsupportedSettingError
 from .realtime.events import SessionSettings
 from .records import SCHEMA_VERSION, SessionRecord, TurnRecord
+from .reporting.files import RUN, write_json
 from .scenario import Scenario, load_scenario
 from .scoring.checks import item_checks
 from .shards import ShardWriter
@@ -171,7 +171,7 @@ def run(scenario_path: Path, options: RunOptions, console: Console) -> Judgement
             runner.run(live.hold())
     except Exception:
         # What was recorded up to here is worth its tables; the error is what the user has to hear first.
-        if (folder / "run.json").exists():
+        if (folder / RUN).exists():
             with suppress(RtevalError):
                 judge(folder)
         raise
@@ -194,9 +194,17 @@ def _run_folder(scenario: Scenario, options: RunOptions) -> Path:
         hint = "letters, digits, '.', '_' and '-', at most 100, and not the word latest"
         raise UsageError(f"--run-id {run_id!r} cannot name a folder", hint=hint)
     folder = options.out / scenario.name / run_id
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UsageError(f"there is already a run in {folder}", hint="choose another --run-id, or leave it out")
     return folder
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        hint = "name a folder that can be written with --out"
+        raise UsageError(f"cannot make the run folder {folder}: {error.strerror}", hint=hint) from error
 
 
 class _LiveRun:
@@ -241,7 +249,7 @@ class _LiveRun:
         )
         try:
             await credential.prepare()
-            self._folder.mkdir(parents=True)
+            _make_folder(self._folder)
             with self._server() as server:
                 address = server.address if server is not None else address
                 found = f"; found {credential.kind}" if address.auth == "entra" else ""
@@ -521,10 +529,7 @@ class _LiveRun:
         return {"message": sentence, "hint": hint}
 
     def _write_run_json(self, content: dict[str, Any]) -> None:
-        path = self._folder / "run.json"
-        unfinished = path.with_suffix(".json.tmp")
-        unfinished.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-        unfinished.replace(path)
+        write_json(self._folder / RUN, content)
 
     # ---- people ----
 

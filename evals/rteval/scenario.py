@@ -154,7 +154,10 @@ def _tree(
     path: Path, sets: Sequence[str], set_files: Sequence[str], env: Mapping[str, str]
 ) -> tuple[Node, list[Problem]]:
     """The file with everything laid over it, a mapping for certain, and what was wrong in reading it."""
-    origin = Origin(str(path), path.resolve().parent)
+    try:
+        origin = Origin(str(path), path.resolve().parent)
+    except (OSError, RuntimeError) as error:  # a link that leads to itself is a RuntimeError before Python 3.13
+        raise ScenarioError(f"{path}: cannot be read: {_why_not(error)}") from error
     try:
         root, problems = read_yaml(_text_of(path), origin, env)
         if not isinstance(root.value, dict):
@@ -173,13 +176,20 @@ def _tree(
 
 def _text_of(path: Path) -> str:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ScenarioError(f"{path}: is larger than {_MOST_BYTES} bytes, which no scenario is")
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return _short_text(path)
     except UnicodeDecodeError as error:
         raise ScenarioError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    except (OSError, ValueError) as error:
+        raise ScenarioError(f"{path}: {_why(error)}") from error
+
+
+def _short_text(path: Path) -> str:
+    """The text of a file that may also be a pipe or a device without end."""
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"it is larger than {_MOST_BYTES} bytes")
+    return data.decode("utf-8-sig")
 
 
 def _absolute(root: Node, fresh: Node) -> None:
@@ -209,7 +219,7 @@ def _set_file(root: Node, entry: str) -> None:
     where, file = _split(entry, "--set-file", "FILE")
     origin = Origin(f"--set-file {path_text(where)}", Path.cwd(), lines=False)
     try:
-        text = Path(file).read_bytes().decode("utf-8-sig")
+        text = _short_text(Path(file))
     except (OSError, ValueError) as error:
         raise UsageError(f"--set-file {entry}: {_why(error)}") from error
     value = Node(text, origin)
@@ -224,8 +234,9 @@ def _split(entry: str, option: str, value: str) -> tuple[Path_, str]:
             raise ValueError
         return split_path(path.strip()), text
     except ValueError:
-        shown = path if equals else "what was given"
-        raise UsageError(f"{option}: expected PATH={value}, e.g. load.sessions=50, and {shown!r} is none") from None
+        shown = repr(path[:100]) if equals else "what was given"
+        example = "load.sessions=50" if value == "VALUE" else "session.instructions=prompt.md"
+        raise UsageError(f"{option}: expected PATH={value}, e.g. {example}, and {shown} is none") from None
 
 
 def _put(root: Node, where: Path_, value: Node, entry: str) -> None:
@@ -256,7 +267,7 @@ def _instructions(root: Node, told: Sequence[Problem]) -> list[Problem]:
         node.value = None
         return [_problem(root, path, "expected text, or {file: PATH} and nothing else")]
     try:
-        node.value = (file.origin.base / file.value).read_bytes().decode("utf-8-sig")
+        node.value = _short_text(file.origin.base / file.value)
     except (OSError, ValueError) as error:
         name, node.value = file.value, None
         return [Problem((*path, "file"), f"{name}: {_why(error)}", file.origin, file.line)]
@@ -266,7 +277,11 @@ def _instructions(root: Node, told: Sequence[Problem]) -> list[Problem]:
 def _why(error: OSError | ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "is not UTF-8 text"
-    return f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else f"cannot be read: {error}"
+    return f"cannot be read: {_why_not(error)}"
+
+
+def _why_not(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _remove(root: Node, path: Path_) -> None:
@@ -369,10 +384,10 @@ _SENTENCES = {
     "model_attributes_type": "expected a mapping{got}",
     "tuple_type": "expected a list{got}",
     "list_type": "expected a list{got}",
-    "greater_than": "must be greater than {gt:g}{got}",
-    "greater_than_equal": "must be at least {ge:g}{got}",
-    "less_than": "must be less than {lt:g}{got}",
-    "less_than_equal": "must be at most {le:g}{got}",
+    "greater_than": "must be greater than {gt:.10g}{got}",
+    "greater_than_equal": "must be at least {ge:.10g}{got}",
+    "less_than": "must be less than {lt:.10g}{got}",
+    "less_than_equal": "must be at most {le:.10g}{got}",
     "finite_number": "must be a finite number{got}",
     "too_short": "must not be empty",
     "too_long": "has too many entries",

@@ -21,6 +21,7 @@ from .scenario_secrets import Redactor
 
 __all__ = [
     "DEFAULT_GATE",
+    "SLO_METRICS",
     "Check",
     "Conversation",
     "DatasetChoice",
@@ -81,7 +82,10 @@ def _short(key: str) -> Callable[[Any], Any]:
     return lambda value: {key: value} if isinstance(value, str) else value
 
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LONGEST_S = 1_000_000
+"""Eleven days: no wait is longer, and what is counted in nanoseconds stays far from 64 bits."""
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0)]
 # Strict models refuse a list where a tuple is declared; the entries stay strict.
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
@@ -332,7 +336,7 @@ class Conversation(Model):
         bool, Field(description="The next turn starts when the answer would have finished playing.")
     ] = True
     think_time_s: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="Pause of the caller before the next turn.")
+        float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False, description="Pause of the caller before the next turn.")
     ] = 0.0
     max_session_s: Annotated[Seconds | None, Field(description="No further turn starts in a session this old.")] = None
 
@@ -342,7 +346,8 @@ class Load(Model):
 
     sessions: Annotated[int, Field(ge=1, description="Sessions open at once, over all workers.")] = 1
     ramp_s: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="Time over which the first sessions are started.")
+        float,
+        Field(ge=0, le=LONGEST_S, allow_inf_nan=False, description="Time over which the first sessions are started."),
     ] = 0.0
     repeat: Annotated[int, Field(ge=1, description="How often every item is run.")] = 1
     pacing: Annotated[
@@ -431,7 +436,8 @@ class Report(Model):
     """What is kept of a run."""
 
     formats: Annotated[
-        tuple[str, ...], Field(strict=False, description="Reports that are written beside summary.json and the tables.")
+        tuple[Literal["markdown", "junit", "html"], ...],
+        Field(strict=False, description="Reports that are written beside summary.json and the tables."),
     ] = ("markdown", "junit", "html")
     audio: Annotated[Literal["none", "failed", "all"], Field(description="Whose answers' audio is kept.")] = "none"
     transcripts: Annotated[

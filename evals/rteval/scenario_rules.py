@@ -175,6 +175,8 @@ def _target(scenario: Scenario) -> Iterator[Finding]:
             yield path, "is set by the WebSocket handshake itself"
         if not value.isprintable():
             yield path, "holds a line break or a control character"
+        elif not value.isascii():
+            yield path, "holds letters that no header can carry; use ASCII"
     for key in ("ca_file", "behaviour"):
         value = getattr(target, key)
         if isinstance(value, str) and not Path(value).is_file():

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Node",
     "Origin",
+    "Path_",
     "Problem",
     "YamlProblems",
     "at",
@@ -170,7 +171,7 @@ def read_yaml(text: str, origin: Origin, env: Mapping[str, str]) -> tuple[Node, 
         YamlProblems: it is no YAML, so there is no tree.
     """
     try:
-        events = list(YAML(typ="safe", pure=True).parse(text))
+        events = list(_shallow(YAML(typ="safe", pure=True).parse(text), origin))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         sentence = f"not YAML: {' '.join(str(part) for part in (error.context, error.problem) if part)}"
@@ -180,6 +181,20 @@ def read_yaml(text: str, origin: Origin, env: Mapping[str, str]) -> tuple[Node, 
     except YAMLError as error:
         raise YamlProblems([Problem((), f"not YAML: {str(error).splitlines()[0]}", origin)]) from error
     return _Composer(events, origin, env).document()
+
+
+def _shallow(events: Iterator[Any], origin: Origin) -> Iterator[Any]:
+    """Stop at the first level too many: the parser's time grows with the square of the depth."""
+    depth = 0
+    for event in events:
+        if isinstance(event, MappingStartEvent | SequenceStartEvent):
+            depth += 1
+        elif isinstance(event, MappingEndEvent | SequenceEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            line = event.start_mark.line + 1
+            raise YamlProblems([Problem((), f"is nested deeper than {MAX_DEPTH} levels", origin, line)])
+        yield event
 
 
 class _Composer:
@@ -251,6 +266,8 @@ class _Composer:
                 self._node(next(self._events), path)
                 continue
             key, line = str(key_event.value), key_event.start_mark.line + 1
+            if not _is_unicode(key):
+                self._problem(path, f"the key {key!r} is not valid Unicode", key_event)
             value = self._node(next(self._events), (*path, key))
             if key == "<<" and key_event.style is None:
                 merged = {**self._merge(value, path, key_event), **merged}
@@ -293,6 +310,10 @@ class _Composer:
                 self._problems.append(Problem(path, sentence, self._origin, line))
                 return ""
             name, default = match["name"], match["default"]
+            if default is not None and "${" in default:
+                sentence = f"the default of ${{{name}:-...}} cannot hold another variable"
+                self._problems.append(Problem(path, sentence, self._origin, line))
+                return ""
             value = self._env.get(name)
             if default is not None and not value:
                 return str(default)
@@ -304,9 +325,19 @@ class _Composer:
             return value
 
         text = _VARIABLE.sub(replace, written)
+        if not _is_unicode(text):
+            names = ", ".join(name for name, value in found if not _is_unicode(value))
+            what = f"the environment variable {names}" if names else "the text"
+            self._problems.append(Problem(path, f"{what} is not valid Unicode", self._origin, line))
+            text = ""
         value = text if as_text else core_scalar(text)
         touched = _VARIABLE.search(written) is not None
         return Node(value, self._origin, line, tuple(found), written if touched else None, text)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: an escape like ``\\ud800`` makes half a character."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _copy(node: Node) -> Node:
@@ -370,7 +401,7 @@ def split_path(text: str) -> Path_:
             raise ValueError(f"{text!r} is no path")
         path.append(match["key"] if match["key"] is not None else int(match["index"]))
         position = match.end()
-    if not path or isinstance(path[0], int):
+    if not path or isinstance(path[0], int) or len(path) > MAX_DEPTH:
         raise ValueError(f"{text!r} is no path")
     return tuple(path)
 

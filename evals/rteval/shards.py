@@ -34,7 +34,17 @@ try:
 except ImportError:  # Windows has no flock; there a run that still goes cannot be told from a crashed one
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Record", "Records", "ShardWriter", "Torn", "is_writing", "iter_shards", "read_shards", "shard_paths"]
+__all__ = [
+    "SHARDS",
+    "Record",
+    "Records",
+    "ShardWriter",
+    "Torn",
+    "is_writing",
+    "iter_shards",
+    "read_shards",
+    "shard_paths",
+]
 
 SHARDS = "shards"
 FLUSH_BYTES = 4 * 1024 * 1024

@@ -77,10 +77,10 @@ class Replay:
             commands = self.do(at_ns, **{key: value for key, value in line.items() if key not in ("t", "dir")})
         self.outbox += [self.conversation.dialect.encode(command) for command in commands]
 
-    def do(self, at_ns, what, text=None, mode="text", speech_end=None, code=None, message=None):
+    def do(self, at_ns, what, *, mode="text", speech_end=None, code=None, message=None, **asked):
         match what:
             case "begin_text" | "begin_speech":
-                turn = self.turn(Mode(mode), text)
+                turn = self.turn(Mode(mode), asked)
                 return turn.begin_text(at_ns) if mode == "text" else turn.begin_speech() or []
             case "speech_sent":
                 return self.turns[-1].speech_sent(at_ns, ns(speech_end))
@@ -91,11 +91,11 @@ class Replay:
                 self.conversation.lost(at_ns, code, message)
         return []
 
-    def turn(self, mode, text):
+    def turn(self, mode, asked):
         settings = self.conversation.settings
         spec = TurnSpec(
             mode=mode,
-            text=text,
+            **asked,
             wants_audio=settings.wants_audio,
             transcription=settings.transcription is not None,
             output_bytes_per_s=settings.output_format.bytes_per_s,

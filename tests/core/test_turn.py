@@ -227,9 +227,19 @@ def test_a_prompt_becomes_a_user_message():
     assert request == ev.CreateResponse(event_id="c1")
 
 
-def test_no_prompt_is_an_empty_prompt():
-    item, _ = Turn(TurnSpec(mode=Mode.TEXT), lambda: "c1").begin_text(0)
+def test_without_a_prompt_the_model_speaks_first():
+    assert Turn(TurnSpec(mode=Mode.TEXT), lambda: "c1").begin_text(0) == [ev.CreateResponse(event_id="c1")]
+
+
+def test_an_empty_prompt_is_a_prompt():
+    item, _ = Turn(TurnSpec(mode=Mode.TEXT, text=""), lambda: "c1").begin_text(0)
     assert item.item.content == (ev.Part(type="input_text", text=""),)
+
+
+def test_instructions_for_one_answer_go_with_its_request():
+    spec = TurnSpec(mode=Mode.TEXT, text="Hello?", instructions="Whisper.")
+    _, request = Turn(spec, lambda: "c1").begin_text(0)
+    assert request == ev.CreateResponse(response={"instructions": "Whisper."}, event_id="c1")
 
 
 WRONG_ORDERS = [

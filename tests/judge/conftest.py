@@ -30,6 +30,7 @@ def _turn(
         "turn": turn,
         "item": f"item-{session}-{turn}",
         "modality": "audio",
+        "send_lag_ms": 1.0,
         "dialect": "ga",
         "outcome": Outcome.OK,
         "transcript_outcome": TranscriptOutcome.OK,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pytest
 
 from rteval.judge import judge
 from rteval.records import HealthSample, Outcome, SessionRecord, Stage, TranscriptOutcome, TurnRecord, Usage

@@ -66,6 +66,7 @@ COLUMNS = [
     pytest.param({}, "response_ms", 510.0, id="response"),
     pytest.param({}, "wait_ms", 420.0, id="wait: from due, less the item's audio"),
     pytest.param({"item_audio_ms": None}, "wait_ms", 120.0, id="wait: all audio sent when the item's is unknown"),
+    pytest.param({"send_lag_ms": None}, "wait_ms", None, id="wait: audio that was not paced took no time to say"),
     pytest.param(TEXT, "wait_ms", 1020.0, id="wait of a prompt: nothing to take off"),
     pytest.param({"due_ns": None}, "wait_ms", None, id="never due"),
     pytest.param({}, "output_audio_ms", 300.0, id="length of the answer"),

@@ -79,21 +79,48 @@ def test_a_server_that_cannot_start_is_an_error_of_the_parent():
         Simulator(datasets=[Path("/nowhere")]).start()
 
 
-def test_it_ends_when_its_parent_is_killed():
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
+
+
+@needs_proc
+def test_it_ends_when_its_parent_is_killed(dataset):
+    """Its own child, which recognises, ends with it."""
     script = (
-        "import sys, time; from rteval.simulator.process import Simulator;"
-        "s = Simulator().start(); print(s.pid, flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from rteval.simulator.process import Simulator;"
+        "s = Simulator(datasets=[Path(sys.argv[1])]).start(); print(s.pid, flush=True); time.sleep(60)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", script, str(dataset)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     with parent.stdout:
-        child = int(parent.stdout.readline())
+        server = int(parent.stdout.readline())
+    (listener,) = _children(server)
     parent.kill()
     parent.wait(WAIT_S)
+    assert _gone(server)
+    assert _gone(listener)
+
+
+@needs_proc
+def test_it_goes_on_when_recognition_dies(dataset, dial, recording):
+    with Simulator(datasets=[dataset], behaviour={"ttfa_ms": 5, "speed": 0}) as simulator, dial(simulator.url) as line:
+        line.update(detection=None, transcription={"model": "whisper-1"})
+        (listener,) = _children(simulator.pid)
+        os.kill(listener, signal.SIGKILL)
+        assert _gone(listener)
+        line.append(recording("order"))
+        line.say("input_audio_buffer.commit")
+        assert line.answer()["status"] == "completed"
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _gone(pid: int) -> bool:
     end = time.monotonic() + WAIT_S
-    while _alive(child) and time.monotonic() < end:
+    while _alive(pid) and time.monotonic() < end:
         time.sleep(0.05)
-    assert not _alive(child)
+    return not _alive(pid)
 
 
 def _alive(pid: int) -> bool:
@@ -102,7 +129,10 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     # An orphan that has ended stays a zombie where nobody reaps it.
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_open_sessions_are_closed_as_going_away(dial):

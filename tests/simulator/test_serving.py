@@ -13,14 +13,34 @@ from hypothesis import strategies as st
 
 from rteval.realtime import events as ev
 from rteval.realtime.dialects.frames import sniff_audio_delta
-from rteval.realtime.dialects.requests import CLIENT_TYPES, FrameRefused, read_client_frame, sniff_append
+from rteval.realtime.dialects.requests import (
+    CLIENT_TYPES,
+    FrameRefused,
+    item_shape,
+    read_client_frame,
+    sniff_append,
+)
 from rteval.realtime.dialects.serving import (
     GA_SERVING,
     PREVIEW_2024_10_SERVING,
     PREVIEW_SERVING,
     VOICE_LIVE_SERVING,
 )
-from rteval.realtime.dialects.shapes import Refusal
+from rteval.realtime.dialects.shapes import (
+    Refusal,
+    any_of,
+    anything,
+    boolean,
+    either,
+    integer,
+    list_of,
+    number,
+    one_of,
+    optional,
+    record,
+    tagged,
+    text,
+)
 from rteval.records import Usage
 
 FLAVOURS = [GA_SERVING, PREVIEW_SERVING, PREVIEW_2024_10_SERVING, VOICE_LIVE_SERVING]
@@ -56,6 +76,16 @@ EVENTS = [
     ev.ItemDeleted(item_id="item_1"),
     ev.ItemTruncated(item_id="item_1", content_index=0, audio_end_ms=1500),
     ev.ItemRetrieved(item=SPOKEN),
+    ev.ItemRetrieved(
+        item=ev.Item(
+            id="item_5",
+            status="completed",
+            role="user",
+            content=(ev.Part(type="input_audio", audio="AAAA", transcript="Hi"), ev.Part(type="input_image")),
+        )
+    ),
+    ev.ConversationCreated(id="conv_1"),
+    ev.InputTranscriptCompleted(item_id="item_1", transcript="Hello"),
     ev.InputTranscriptDelta(item_id="item_1", delta=" morning"),
     ev.InputTranscriptCompleted(item_id="item_1", transcript="", usage={"type": "duration", "seconds": 3}),
     ev.InputTranscriptFailed(item_id="item_1", type="server_error", code=None, message="It failed."),
@@ -108,7 +138,7 @@ def test_an_audio_delta_is_read_without_a_parser(serving):
 
 
 def test_the_first_preview_mutes_what_its_clients_do_not_survive():
-    assert PREVIEW_2024_10_SERVING.encode(EVENTS[11], "event_1") is None
+    assert PREVIEW_2024_10_SERVING.encode(ev.InputTranscriptDelta(item_id=None, delta="x"), "event_1") is None
 
 
 def test_metadata_and_settings_are_part_of_a_full_response():
@@ -120,6 +150,13 @@ def test_metadata_and_settings_are_part_of_a_full_response():
     response = frame["response"]
     assert (response["conversation_id"], response["metadata"]) == ("conv_1", {"a": "b"})
     assert response["output_modalities"] == ["text"]
+
+
+@pytest.mark.parametrize(("serving", "status"), [(GA_SERVING, None), (PREVIEW_SERVING, "completed")])
+def test_a_calls_output_has_a_status_in_the_preview_alone(serving, status):
+    item = ev.Item(id="item_1", type="function_call_output", call_id="call_1", output="{}")
+    fields = serving.item_fields(item)
+    assert (fields["call_id"], fields["output"], fields.get("status")) == ("call_1", "{}", status)
 
 
 def test_only_ga_counts_pictures():
@@ -231,3 +268,93 @@ def test_no_json_breaks_the_reader(value, type_):
     body = {**value, "type": type_} if isinstance(value, dict) else {"type": type_, "session": value}
     refusal = refused(body)
     assert refusal is None or refusal.code
+
+
+# ---- shapes ----
+
+TREE = record({"a": integer(1, 5), "b": list_of(record({"c": boolean}))}, required=("a",))
+KINDS = tagged({"x": record({"type": anything, "n": number(0, 1)}), "y": record({}, open_ended=True)})
+CHOICE = either(one_of("auto"), record({"name": text(longest=3)}, required=("name",)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "refused_as"),
+    [
+        pytest.param(TREE, {"a": 3}, None, id="record"),
+        pytest.param(TREE, [], ("invalid_type", "p"), id="no record"),
+        pytest.param(TREE, {}, ("missing_required_parameter", "p.a"), id="missing"),
+        pytest.param(TREE, {"a": 3, "z": 1}, ("unknown_parameter", "p.z"), id="unknown"),
+        pytest.param(TREE, {"a": 9}, ("invalid_value", "p.a"), id="too large"),
+        pytest.param(TREE, {"a": 1.5}, ("invalid_type", "p.a"), id="no integer"),
+        pytest.param(TREE, {"a": True}, ("invalid_type", "p.a"), id="a boolean is no integer"),
+        pytest.param(TREE, {"a": 1, "b": {}}, ("invalid_type", "p.b"), id="no list"),
+        pytest.param(TREE, {"a": 1, "b": [{}, {"c": 1}]}, ("invalid_type", "p.b[1].c"), id="within a list"),
+        pytest.param(TREE, {"a": 1, "b": [{"c": False}]}, None, id="list"),
+        pytest.param(KINDS, {"type": "x", "n": 0.5}, None, id="tagged"),
+        pytest.param(KINDS, {"type": "x", "n": "1"}, ("invalid_type", "p.n"), id="no number"),
+        pytest.param(KINDS, {"type": "y", "other": 1}, None, id="open ended"),
+        pytest.param(KINDS, {"type": "z"}, ("invalid_value", "p.type"), id="unknown kind"),
+        pytest.param(KINDS, {"type": 1}, ("invalid_type", "p.type"), id="kind no text"),
+        pytest.param(KINDS, {}, ("missing_required_parameter", "p.type"), id="no kind"),
+        pytest.param(KINDS, "x", ("invalid_type", "p"), id="kind of no object"),
+        pytest.param(CHOICE, "auto", None, id="scalar"),
+        pytest.param(CHOICE, "none", ("invalid_value", "p"), id="other scalar"),
+        pytest.param(CHOICE, 1, ("invalid_type", "p"), id="scalar of another type"),
+        pytest.param(CHOICE, {"name": "abc"}, None, id="compound"),
+        pytest.param(CHOICE, {"name": "abcd"}, ("string_above_max_length", "p.name"), id="too long"),
+        pytest.param(CHOICE, {"name": 1}, ("invalid_type", "p.name"), id="no text"),
+        pytest.param(optional(boolean), None, None, id="optional null"),
+        pytest.param(optional(boolean), 0, ("invalid_type", "p"), id="optional other"),
+        pytest.param(any_of(integer(1, 5), one_of("inf")), 5, None, id="first of any"),
+        pytest.param(any_of(integer(1, 5), one_of("inf")), "inf", None, id="last of any"),
+        pytest.param(any_of(integer(1, 5), one_of("inf")), "x", ("invalid_value", "p"), id="none of any"),
+    ],
+)
+def test_a_shape_takes_or_names_what_is_wrong(shape, value, refused_as):
+    if refused_as is None:
+        shape(value, "p")
+        return
+    with pytest.raises(Refusal) as caught:
+        shape(value, "p")
+    assert (caught.value.code, caught.value.param) == refused_as
+
+
+def test_a_path_begins_without_a_dot():
+    with pytest.raises(Refusal) as caught:
+        KINDS({}, "")
+    assert caught.value.param == "type"
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"{}", "missing_required_parameter"),
+        (b"[]", "invalid_event"),
+        (b"{", "invalid_json"),
+        (b'{"type":"x"}', "invalid_value"),
+    ],
+)
+def test_a_frame_is_refused_by_name(frame, code):
+    refusal = refused(frame)
+    assert refusal is not None
+    assert refusal.code == code
+
+
+ITEM = item_shape(assistant_text="output_text", images=True)
+
+
+@pytest.mark.parametrize(
+    ("item", "param"),
+    [
+        ({"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "data:"}]}, None),
+        ({"type": "message", "role": "user", "content": "x"}, "item.content"),
+        ({"type": "message", "role": "user", "content": []}, None),
+    ],
+)
+def test_an_items_content_is_checked_by_role(item, param):
+    if param is None:
+        ITEM(item, "item")
+        return
+    with pytest.raises(Refusal) as caught:
+        ITEM(item, "item")
+    assert caught.value.param == param

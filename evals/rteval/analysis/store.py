@@ -167,15 +167,28 @@ class Collected:
     duplicates: int = 0
 
 
-def collect(records: Iterable[TurnRecord | SessionRecord | HealthSample], folder: Path) -> Collected:
-    """Write records to the four tables of ``folder`` as they come, a row group at a time."""
+def collect(
+    records: Iterable[TurnRecord | SessionRecord | HealthSample],
+    folder: Path,
+    *,
+    turn_rows: int = TURN_ROWS,
+    delta_rows: int = DELTA_ROWS,
+) -> Collected:
+    """Write records to the four tables of ``folder`` as they come, a row group at a time.
+
+    Args:
+        records: what was recorded, in any order.
+        folder: an existing folder.
+        turn_rows: turns or sessions in a row group.
+        delta_rows: deltas or health values after which a row group is written.
+    """
     found = Collected()
     seen: set[tuple[str, int]] = set()
     with (
-        _Rows(folder / TURNS, RAW_TURNS) as turns,
-        _Rows(folder / SESSIONS, RAW_SESSIONS) as sessions,
-        _DeltaRows(folder / DELTAS) as deltas,
-        _HealthRows(folder / HEALTH) as health,
+        _Rows(folder / TURNS, RAW_TURNS, turn_rows) as turns,
+        _Rows(folder / SESSIONS, RAW_SESSIONS, turn_rows) as sessions,
+        _DeltaRows(folder / DELTAS, delta_rows) as deltas,
+        _HealthRows(folder / HEALTH, delta_rows) as health,
     ):
         for record in records:
             if isinstance(record, HealthSample):
@@ -198,7 +211,8 @@ def collect(records: Iterable[TurnRecord | SessionRecord | HealthSample], folder
 class _Rows:
     """Writes records of one kind, a row group every few thousand."""
 
-    def __init__(self, path: Path, columns: Mapping[str, _Column]) -> None:
+    def __init__(self, path: Path, columns: Mapping[str, _Column], rows: int) -> None:
+        self._rows = rows
         self._columns = columns
         self._schema = pa.schema([(name, column.type) for name, column in columns.items()])
         self._writer = pq.ParquetWriter(path, self._schema, compression=COMPRESSION)
@@ -216,7 +230,7 @@ class _Rows:
         for name, column in self._columns.items():
             self._waiting[name].append(column.convert(getattr(more if name in USAGE and more else record, name)))
         self._n += 1
-        if self._n == TURN_ROWS:
+        if self._n == self._rows:
             self._write()
 
     def _write(self) -> None:
@@ -232,7 +246,8 @@ class _Rows:
 class _DeltaRows:
     """Writes the deltas of turns as flat columns; between row groups they wait in typed arrays."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rows: int) -> None:
+        self._rows = rows
         self._writer = pq.ParquetWriter(path, DELTA_SCHEMA, compression=COMPRESSION)
         self._clear()
 
@@ -253,7 +268,7 @@ class _DeltaRows:
         self._arrivals.extend(deltas.arrival_ns)
         self._bytes.extend(deltas.size_bytes)
         self._chars.extend(deltas.chars)
-        if len(self._kinds) >= DELTA_ROWS:
+        if len(self._kinds) >= self._rows:
             self._write()
 
     def _clear(self) -> None:
@@ -287,7 +302,8 @@ class _DeltaRows:
 class _HealthRows:
     """Writes health samples, one row a raw value: lags in milliseconds, shares and counts as they are."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rows: int) -> None:
+        self._rows = rows
         self._writer = pq.ParquetWriter(path, HEALTH_SCHEMA, compression=COMPRESSION)
         self._workers: dict[str, int] = {}
         self._clear()
@@ -308,7 +324,7 @@ class _HealthRows:
             self._extend(worker, 2, sample.at_ns, [sample.cpu_share])
         self._extend(worker, 3, sample.at_ns, [sample.sessions_open])
         added = len(sample.loop_lag_us) + len(sample.send_lag_us) + (sample.cpu_share is not None) + 1
-        if len(self._values) >= DELTA_ROWS:
+        if len(self._values) >= self._rows:
             self._write()
         return added
 
@@ -447,8 +463,12 @@ class TurnDeltas:
         return self.arrival_ns[chosen], self.size_bytes[chosen]
 
 
-def iter_turn_deltas(path: Path) -> Iterator[TurnDeltas]:
+def iter_turn_deltas(path: Path, *, batch_rows: int = BATCH_ROWS) -> Iterator[TurnDeltas]:
     """Yield the deltas of one turn after the other; a turn's rows stand together in the file.
+
+    Args:
+        path: the delta table.
+        batch_rows: rows in memory at a time; a turn may have more.
 
     Raises:
         RunFolderError: the file is missing or damaged.
@@ -456,7 +476,7 @@ def iter_turn_deltas(path: Path) -> Iterator[TurnDeltas]:
     columns = ["session", "turn", "kind", "arrival_ns", "bytes"]
     kept: TurnDeltas | None = None
     with _readable(path), pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+        for batch in file.iter_batches(batch_rows, columns=columns, use_threads=False):
             for part in _split(batch):
                 if kept is not None and (kept.session, kept.turn) == (part.session, part.turn):
                     kept = _join(kept, part)

@@ -112,7 +112,9 @@ def derive_turns(turns: pd.DataFrame, deltas: Iterable[TurnDeltas], n_deltas: in
     is_text = (turns["modality"] == "text").to_numpy(dtype=bool, na_value=False)
     ttfa = _between(turns, "speech_end_ns", "first_audio_ns")
     base = turns["create_ns"].fillna(turns["response_created_ns"])
-    spoken_ms = np.where(is_text, 0.0, _float(turns["item_audio_ms"].fillna(turns["input_audio_ms"])))
+    # Audio that was not paced took no time to say, so nothing can be taken off for it: no wait is known then.
+    said_ms = turns["item_audio_ms"].fillna(turns["input_audio_ms"]).where(turns["send_lag_ms"].notna())
+    spoken_ms = np.where(is_text, 0.0, _float(said_ms))
     times = {
         "endpoint_ms": np.where(is_text, np.nan, _between(turns, "speech_end_ns", "speech_stopped_ns")),
         "ttfa_ms": ttfa,

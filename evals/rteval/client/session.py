@@ -188,15 +188,17 @@ class Session:
                 leftover = await self._hold_turns()
                 await self._settle()
                 await self._close()
-        except asyncio.CancelledError:
-            self._cut()
+            await self._let_go()
+        except BaseException as error:
+            leftover = ()  # nobody takes anything over from a session that did not return
+            if isinstance(error, asyncio.CancelledError):
+                self._cut()
             raise
         finally:
+            self._closing = True
             self._finish_rows(handed_over=len(leftover))
-            if self._transport is not None and self._lost_ns is None:
-                self._closing = True
+            if self._transport is not None:
                 self._transport.abort()
-                await asyncio.sleep(0)  # lets the loop close the socket, whatever becomes of the loop next
         return leftover
 
     # ---- opening ----
@@ -437,10 +439,12 @@ class Session:
         transport.write(frame)
         if transport.blocked:
             before_ns = time.perf_counter_ns()
-            await transport.unblocked()
+            taken = await transport.unblocked(self._caller.timeouts.response)
             self._unblocked_ns = time.perf_counter_ns()
             if turn is not None:
                 turn.blocked_ns += self._unblocked_ns - before_ns
+                if not taken:
+                    turn.machine.blocked(self._unblocked_ns)
 
     def _send(self, events: Sequence[ev.ClientEvent]) -> None:
         """Write requests now, in one go."""
@@ -577,6 +581,13 @@ class Session:
             return
         self._closing = True
         await self._transport.close(self._caller.timeouts.close)
+
+    async def _let_go(self) -> None:
+        """Cut whatever is left of the connection, and let the loop close its socket."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+            await asyncio.sleep(0)
 
     def _cut(self) -> None:
         """The engine wants us gone now."""

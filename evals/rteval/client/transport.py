@@ -63,6 +63,7 @@ class _StampedConnection(ClientConnection):
         super().__init__(*args, **kwargs)
         self.read_ns = 0
         self.upgraded_ns: int | None = None
+        self.closing = False
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._parts: list[bytes] = []
@@ -70,6 +71,9 @@ class _StampedConnection(ClientConnection):
     def data_received(self, data: bytes) -> None:
         self.read_ns = time.perf_counter_ns()
         super().data_received(data)
+        # A close frame, or one that breaks the protocol, ends the session now: whether TCP ends too is up to the target.
+        if self.protocol.state is State.CLOSING and not self.closing:
+            self._on_lost(self.read_ns)
 
     def process_event(self, event: Any) -> None:
         if self.response is None:
@@ -153,13 +157,15 @@ class Transport:
 
     @property
     def close_code(self) -> int:
-        """WebSocket close code; 1006 when no close frame came."""
-        return self._connection.close_code or 1006
+        """WebSocket close code of the target; 1006 when no close frame came."""
+        received = self._connection.protocol.close_rcvd
+        return received.code if received is not None else 1006
 
     @property
     def close_reason(self) -> str | None:
         """What the close frame said, if anything."""
-        return self._connection.close_reason or None
+        received = self._connection.protocol.close_rcvd
+        return (received.reason if received is not None else None) or None
 
     @property
     def blocked(self) -> bool:
@@ -177,13 +183,19 @@ class Transport:
         self._connection.protocol.send_text(frame)
         self._connection.send_data()
 
-    async def unblocked(self) -> None:
-        """Wait until the socket takes frames again."""
-        with suppress(OSError):
-            await self._connection.drain()
+    async def unblocked(self, timeout_s: float) -> bool:
+        """Wait until the socket takes frames again or is closed; ``False`` when it did neither within ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                with suppress(OSError):
+                    await self._connection.drain()
+        except TimeoutError:
+            return False
+        return True
 
     async def close(self, timeout_s: float) -> None:
         """Close in order, and cut the connection when that takes longer than ``timeout_s``."""
+        self._connection.closing = True
         try:
             async with asyncio.timeout(timeout_s):
                 await self._connection.close()
@@ -191,7 +203,7 @@ class Transport:
             self.abort()
 
     def abort(self) -> None:
-        """Cut the connection without a closing handshake."""
+        """Cut the connection without a closing handshake; does nothing when it is closed."""
         self._connection.transport.abort()
 
 

@@ -202,6 +202,11 @@ class Turn:
         stage, code = self._what_is_late()
         self._fail(at_ns, Outcome.TIMEOUT, stage, code)
 
+    def blocked(self, at_ns: int) -> None:
+        """The target has taken nothing off the wire for as long as an answer may take."""
+        if not self.answered:
+            self._fail(at_ns, Outcome.TIMEOUT, Stage.SPEAK, "send_blocked")
+
     def lost(self, at_ns: int, code: str, message: str | None = None) -> None:
         """The connection ended without our asking."""
         if self._last_error is not None and self._last_error.code == "session_expired":

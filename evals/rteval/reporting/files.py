@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ..errors import RunFolderError
+from .run_json import misfits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,7 @@ __all__ = [
     "SUMMARY_MD",
     "TURNS_CSV",
     "find_run",
+    "json_text",
     "point_latest",
     "read_json",
     "read_run",
@@ -51,8 +53,11 @@ def find_run(arg: str, reports: Path) -> Path:
         RunFolderError: nothing, or more than one thing, goes by that name.
     """
     path = Path(arg)
-    if (path / RUN).is_file():
-        return path
+    try:
+        if (path / RUN).is_file():
+            return path
+    except OSError as error:
+        raise RunFolderError(f"cannot look for a run in {arg[:100]!r}: {error.strerror}") from error
     if path.is_dir() and (path / LATEST).is_file():
         return _follow(path / LATEST)
     if path.name == LATEST and path.is_file():
@@ -87,14 +92,18 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     """Read ``run.json``.
 
     Raises:
-        RunFolderError: it is missing, damaged, or of a later format than this version knows.
+        RunFolderError: it is missing, damaged, of a later format than this version knows, or of another program.
     """
     from ..records import SCHEMA_VERSION
 
     run = read_json(run_dir / RUN)
-    version = run.get("schema_version", SCHEMA_VERSION)
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if "schema_version" not in run:
+        raise RunFolderError(f"{run_dir / RUN} was not written by rteval: it has no schema_version")
+    version = run["schema_version"]
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= SCHEMA_VERSION:
         raise RunFolderError(f"{run_dir / RUN} has schema_version {version}; this rteval reads up to {SCHEMA_VERSION}")
+    if wrong := list(misfits(run)):
+        raise RunFolderError(f"{run_dir / RUN} is damaged: {'; '.join(wrong)}")
     return run
 
 
@@ -138,15 +147,34 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write JSON in one piece; a number that JSON does not have (NaN, infinity) becomes null."""
-    text = orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
-    write_text(path, text + "\n")
+    """Write JSON in one piece, as :func:`json_text` makes it."""
+    write_text(path, json_text(data) + "\n")
+
+
+def json_text(data: Mapping[str, Any]) -> str:
+    """JSON for people and programs; a number that JSON does not have (NaN, infinity) becomes null.
+
+    Half a surrogate pair, as the name of a folder may hold it that is not UTF-8, becomes ``\\udcff`` in letters.
+    """
+    option = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+    try:
+        return orjson.dumps(data, option=option).decode()
+    except TypeError:
+        return orjson.dumps(_unicode(data), option=option).decode()
+
+
+def _unicode(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_unicode(key): _unicode(entry) for key, entry in value.items()}
+    return [_unicode(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as CSV (RFC 4180 quoting, UTF-8, empty cells for what is missing, lists joined by ``;``)."""
+    """Write a table as CSV (RFC 4180, UTF-8, empty cells for what is missing, lists joined by ``;``)."""
     lists = {name: frame[name].map(_joined) for name in frame.columns if frame[name].dtype == object}
-    replace_file(path, lambda temporary: frame.assign(**lists).to_csv(temporary, index=False, lineterminator="\n"))
+    replace_file(path, lambda temporary: frame.assign(**lists).to_csv(temporary, index=False, lineterminator="\r\n"))
 
 
 def _joined(value: Any) -> str | None:

@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -202,6 +203,8 @@ def _forget(line: TruthLine) -> None:
 def _warm_up() -> None:
     """Do what the first turn would otherwise wait for, and keep the collector away from what stays."""
     spoken("ready", PCM16)
+    # The threads that carry utterances must not hold the loop for the default 5 ms.
+    sys.setswitchinterval(0.0005)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)

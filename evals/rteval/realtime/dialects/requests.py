@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from .shapes import Refusal, Shape, anything, integer, missing, one_of, optional, record, tagged, text
+from .shapes import Refusal, Shape, anything, integer, list_of, missing, one_of, optional, record, tagged, text
 
 __all__ = ["CLIENT_TYPES", "ClientFrame", "FrameRefused", "item_shape", "read_client_frame", "sniff_append"]
 
@@ -66,15 +66,7 @@ _IMAGE_PART = {
 
 
 def _parts(variants: Mapping[str, Shape]) -> Shape:
-    part = tagged(variants)
-
-    def check(value: Any, path: str) -> None:
-        if not isinstance(value, list):
-            raise Refusal("invalid_type", f"Invalid type for '{path}': expected an array.", path)
-        for index, entry in enumerate(value):
-            part(entry, f"{path}[{index}]")
-
-    return check
+    return list_of(tagged(variants))
 
 
 def _text_part(name: str) -> dict[str, Shape]:

@@ -133,8 +133,6 @@ class Serving:
                 return {"response": self.response_fields(event.response, echo)}
             case ev.RateLimitsUpdated():
                 return {"rate_limits": list(event.limits)}
-            case ev.UnknownEvent():
-                raise ValueError("a server does not send what it cannot name")
             case _:
                 return self._response_part_fields(event, event_id)
 
@@ -164,10 +162,8 @@ class Serving:
                 return {**_where(event), "transcript": event.transcript}
             case ev.AudioDelta():
                 return {**_where(event), "delta": event.audio.decode()}
-            case ev.AudioDone():
+            case _:  # AudioDone tells only where
                 return _where(event)
-            case _:
-                raise TypeError(f"no frame for {type(event).__name__}")
 
     def item_fields(self, item: ev.Item) -> _Frame:
         """A conversation item in this flavour's words."""

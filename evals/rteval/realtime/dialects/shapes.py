@@ -18,6 +18,7 @@ __all__ = [
     "either",
     "integer",
     "list_of",
+    "missing",
     "number",
     "one_of",
     "optional",

@@ -1,0 +1,107 @@
+"""What ``run.json`` may hold where it is read again: one that was edited by hand or is damaged becomes a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["misfits"]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_object, value.values()))
+
+
+_KINDS: Mapping[Callable[[Any], bool], str] = {
+    _is_text: "a text",
+    _is_flag: "true or false",
+    _is_count: "a whole number",
+    _is_number: "a number",
+    _is_object: "an object",
+    _are_texts: "a list of texts",
+    _are_numbers: "an object of numbers",
+    _are_objects: "an object of objects",
+}
+
+_SHAPE: Mapping[str, Callable[[Any], bool]] = {
+    "run_id": _is_text,
+    "scenario": _is_object,
+    "scenario.name": _is_text,
+    "scenario.resolved": _is_object,
+    "scenario.resolved.scoring": _is_object,
+    "labels": _is_object,
+    "target": _is_object,
+    "dataset": _is_object,
+    "planned": _is_object,
+    "planned.turns": _is_count,
+    "planned.sessions": _is_count,
+    "gates": _are_texts,
+    "checks": _are_texts,
+    "scoring": _is_object,
+    "scoring.normalizer": _is_text,
+    "scoring.wer": _is_flag,
+    "scoring.checks": _are_objects,
+    "slo": _are_numbers,
+    "limits": _is_object,
+    "limits.send_lag_ms": _is_number,
+    "limits.loop_lag_ms": _is_number,
+    "report": _is_object,
+    "report.formats": _are_texts,
+    "report.transcripts": _is_text,
+    "versions": _is_object,
+    "host": _is_object,
+    "started_at": _is_text,
+    "ended_at": _is_text,
+    "started_ns": _is_count,
+    "ended_ns": _is_count,
+    "end": _is_object,
+    "end.reason": _is_text,
+    "end.detail": _is_text,
+    "refusal": _is_object,
+    "refusal.message": _is_text,
+    "refusal.hint": _is_text,
+    "live": _is_object,
+    "live.sessions_peak": _is_count,
+    "live.warnings": _are_texts,
+    "records": _is_object,
+    "records.duplicates": _is_count,
+    "records.torn_lines": _is_count,
+}
+
+
+def misfits(run: Mapping[str, Any]) -> Iterator[str]:
+    """Say of each value that is not what it should be, what it should be; what is missing or null is none of them."""
+    for path, fits in _SHAPE.items():
+        value: Any = run
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None and not fits(value):
+            yield f"{path} is not {_KINDS[fits]}"
