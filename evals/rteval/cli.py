@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import typer
 
 from . import __version__
 from .errors import RtevalError, UsageError
+from .redact import redact
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -322,7 +324,7 @@ def init(
     from .init import init_dataset
 
     with _our_errors():
-        caller: Any = int(channel) if channel is not None and channel.isdigit() else channel
+        caller: Any = int(channel) if channel is not None and re.fullmatch("[0-9]{1,4}", channel) else channel
         result = init_dataset(folder, scenario_out=scenario, channel=caller, force=force)
         for path in (result.metadata, result.scenario):
             typer.echo(os.fsencode(path))
@@ -360,6 +362,12 @@ def _our_errors(json: bool = False) -> Iterator[None]:
             _print_json({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
         _say_error(error)
         raise typer.Exit(error.exit_code) from None
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if json:
+            _print_json({"error": f"{type(error).__name__}: {error}", "hint": None, "exit_code": RtevalError.exit_code})
+        raise
 
 
 def _say_error(error: RtevalError) -> None:
@@ -392,6 +400,8 @@ def _labels(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--label {text!r} is not of the form KEY=VALUE")
         if any(unicodedata.category(letter) == "Cs" for letter in text):
             raise UsageError(f"--label {text!r} is not UTF-8 text")
+        if redact(value) != value:
+            raise UsageError(f"--label {key}: the value looks like a key or token", hint="labels stand in every report")
         labels[key] = value
     return labels
 

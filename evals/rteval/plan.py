@@ -88,9 +88,7 @@ def plan(scenario: Scenario, dataset: Dataset) -> Plan:
     turns = len(dataset.items) * scenario.load.repeat
     if turns > MOST_TURNS:
         where = scenario.where("load.repeat")
-        raise ScenarioError(
-            f"{where}: load.repeat: makes {turns} turns of {len(dataset.items)} items; {MOST_TURNS} is the most"
-        )
+        raise ScenarioError(f"{where}: makes {turns} turns of {len(dataset.items)} items; {MOST_TURNS} is the most")
     groups = _groups(dataset.items, scenario.conversation.items_per_session)
     passes = range(1, scenario.load.repeat + 1)
     sessions = tuple(

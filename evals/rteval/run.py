@@ -42,7 +42,7 @@ from .plan import Plan, PlannedTurn, plan
 from .progress import Progress, RunningTally, duration
 from .realtime.dialects import DIALECTS, UnsupportedSettingError
 from .realtime.events import SessionSettings
-from .records import SCHEMA_VERSION, SessionRecord, TurnRecord
+from .records import SCHEMA_VERSION, Outcome, SessionRecord, TurnRecord
 from .reporting.files import RUN, write_json
 from .scenario import Scenario, load_scenario
 from .scoring.checks import item_checks
@@ -112,6 +112,7 @@ def prepare(scenario_path: Path, options: RunOptions) -> Prepared:
         DIALECTS[address.dialect].session(settings)
     except UnsupportedSettingError as error:
         raise ScenarioError(f"{scenario_path}: dialect {address.dialect} cannot carry session.{error}") from error
+    _endpoint(address).check()
     behaviour = scenario.target.behaviour
     if address.embedded and behaviour is not None:
         load_behaviour(behaviour)
@@ -152,6 +153,11 @@ def _gates(scenario: Scenario, facts: Facts, checks: Sequence[str]) -> Iterator[
         raise GateError(faults[0] if len(faults) == 1 else "\n  ".join([count, *faults]))
 
 
+def _endpoint(address: Address) -> Endpoint:
+    ca_file = str(address.ca_file) if address.ca_file is not None else None
+    return Endpoint(url=address.url, headers=address.headers, ca_file=ca_file, proxy=address.proxy)
+
+
 def _check_names(scenario: Scenario, dataset: Dataset) -> tuple[str, ...]:
     of_items = {name for item in dataset.items for name in item_checks(item.expect)}
     return tuple(sorted(of_items | scenario.scoring.checks.keys()))
@@ -171,7 +177,7 @@ def run(scenario_path: Path, options: RunOptions, console: Console) -> Judgement
             runner.run(live.hold())
     except Exception:
         # What was recorded up to here is worth its tables; the error is what the user has to hear first.
-        if (folder / RUN).exists():
+        if os.path.exists(folder / RUN):
             with suppress(RtevalError):
                 judge(folder)
         raise
@@ -194,6 +200,10 @@ def _run_folder(scenario: Scenario, options: RunOptions) -> Path:
         hint = "letters, digits, '.', '_' and '-', at most 100, and not the word latest"
         raise UsageError(f"--run-id {run_id!r} cannot name a folder", hint=hint)
     folder = options.out / scenario.name / run_id
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"--out {str(options.out)!r} is not UTF-8, and tables cannot be written there") from None
     if os.path.lexists(folder):
         raise UsageError(f"there is already a run in {folder}", hint="choose another --run-id, or leave it out")
     return folder
@@ -220,7 +230,7 @@ class _LiveRun:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: ShardWriter | None = None
         self._end: dict[str, Any] | None = None
-        self._peak = 0
+        self._signalled = False
         self._any_ready = False
         self._warnings: list[str] = []
         limits = prepared.scenario.limits
@@ -277,6 +287,8 @@ class _LiveRun:
             run_json["started_ns"] = time.perf_counter_ns()
             try:
                 await self._drive(caller, scenario)
+                if self._ended_by_limit and not self._tally.outcomes[Outcome.CUT]:
+                    self._end = None  # it was reached with the last turn: nothing was kept from running
             except RtevalError as error:
                 self._end = {"reason": "error", "detail": str(error)}
                 raise
@@ -292,7 +304,7 @@ class _LiveRun:
                 run_json["end"] = self._end
                 run_json["refusal"] = self._refusal() if nobody else None
                 run_json["target"]["credential"] = credential.kind
-                run_json["live"] = {"sessions_peak": self._peak, "warnings": self._warnings}
+                run_json["live"] = {"sessions_peak": caller.sessions_peak, "warnings": self._warnings}
                 writer.flush()
                 self._write_run_json(run_json)
 
@@ -312,17 +324,17 @@ class _LiveRun:
             sentence = f"limits.wall_s: {scenario.limits.wall_s:g} s are over"
             wall = self._loop.call_later(scenario.limits.wall_s, partial(self.stop, "limit", sentence))
         try:
-            left = await self._engine.run(prepared.plan.sessions, self._hold_session, model)
+            await self._engine.run(prepared.plan.sessions, self._hold_session, model)
         finally:
             if wall is not None:
                 wall.cancel()
             for task in helpers:
                 task.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+            for name, turns in self._engine.left:
+                for position, planned in enumerate(turns):
+                    self.turn(planned_row(caller, name, position, planned))
             self._meter.report()
-        for name, turns in left:
-            for position, planned in enumerate(turns):
-                self.turn(planned_row(caller, name, position, planned))
 
     async def _hold_session(self, name: str, turns: Sequence[PlannedTurn], due_ns: int) -> Sequence[PlannedTurn]:
         assert self._caller is not None
@@ -340,12 +352,7 @@ class _LiveRun:
             run_id=self._folder.name,
             worker="w0",
             provider=address.provider,
-            endpoint=Endpoint(
-                url=address.url,
-                headers=address.headers,
-                ca_file=str(address.ca_file) if address.ca_file is not None else None,
-                proxy=address.proxy,
-            ),
+            endpoint=_endpoint(address),
             dialect=DIALECTS[address.dialect],
             credential=credential,
             settings=prepared.settings,
@@ -413,7 +420,6 @@ class _LiveRun:
 
     def _health(self, sample: Any) -> None:
         if self._writer is not None:
-            self._peak = max(self._peak, sample.sessions_open)
             self._writer.health(sample)
             self._writer.flush()
 
@@ -427,9 +433,14 @@ class _LiveRun:
             detail: a sentence for people.
             keep: only start no further session; those that run may do all their turns.
         """
-        if self._end is not None and (reason == "limit" or self._end["reason"] != "limit"):
+        if self._end is not None and not self._ended_by_limit:
             return
-        self._end = {"reason": reason, "detail": detail}
+        if self._end is None or reason != "limit":
+            self._end = {"reason": reason, "detail": detail}
+        elif keep or (self._caller is not None and self._caller.stopping.is_set()):
+            return
+        else:  # no further session was to start; now the turns end too
+            self._end["detail"] += f"; {detail}"
         self._tally.stopping = "ending" if reason == "limit" else "ending (once more: at once)"
         self._engine.stop()
         if self._caller is not None and not keep:
@@ -437,17 +448,22 @@ class _LiveRun:
             if self._loop is not None:
                 self._loop.call_later(_DRAIN_S[reason], self._engine.cut)
 
+    @property
+    def _ended_by_limit(self) -> bool:
+        return self._end is not None and self._end["reason"] == "limit"
+
     @contextmanager
     def signals(self) -> Iterator[None]:
         """SIGINT and SIGTERM end the run in order; a second one ends the process now."""
 
         def on_signal(number: int, frame: FrameType | None) -> None:
             reason = "sigint" if number == signal.SIGINT else "sigterm"
-            if self._end is not None and self._end["reason"] in ("sigint", "sigterm"):
+            if self._signalled:  # not by ``_end``: a loop that is busy has not seen the first one yet
                 self._leave_now(number)
+            self._signalled = True
             loop = self._loop
             if loop is None or loop.is_closed():
-                raise KeyboardInterrupt
+                raise SystemExit(128 + number)
             loop.call_soon_threadsafe(self.stop, reason, signal.Signals(number).name)
 
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -461,9 +477,10 @@ class _LiveRun:
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.flush()
-        self._console.print(
-            f"ended at once; `rteval report {self._folder}` makes the tables", markup=False, soft_wrap=True
-        )
+        if (self._folder / "run.json").exists():
+            self._console.print(
+                f"ended at once; `rteval report {self._folder}` makes the tables", markup=False, soft_wrap=True
+            )
         os._exit(128 + number)
 
     # ---- run.json ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -69,6 +70,14 @@ def test_every_item_is_heard_word_for_word(ear: Ear, dataset: Dataset, fmt: Audi
         assert heard.item is item
         assert heard.complete
         assert words_of(ear, heard) == item.reference
+
+
+def test_what_ends_with_the_speech_is_heard_word_for_word(ear: Ear, dataset: Dataset) -> None:
+    """A manual commit follows the frame that holds the last voiced sample; what sounds behind it is no word."""
+    for item in dataset.items:
+        frames = math.ceil(round(item.speech_end_s * 1000) / 100)
+        heard = ear.hear(dataset.encoded(item, PCM16)[: frames * PCM16.frame_bytes(100)], PCM16)
+        assert (item.id, words_of(ear, heard)) == (item.id, item.reference)
 
 
 @pytest.mark.parametrize("fmt", [PCM16, G711_ULAW], ids=lambda fmt: fmt.name)

@@ -7,6 +7,7 @@ Reading happens inside the connection's callback, writing in the session's task:
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -83,6 +84,7 @@ class Caller:
         keep_audio: receives (record, base64 deltas in order) of such a turn.
         stopping: set when no new turn may start; sessions finish the turn they are in.
         sessions_open: sessions open right now.
+        sessions_peak: most sessions that were open at once.
         first_refusal: sentence and hint of the first session that never became ready.
     """
 
@@ -109,11 +111,17 @@ class Caller:
     variant: str | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     sessions_open: int = 0
+    sessions_peak: int = 0
     first_refusal: tuple[str, str | None] | None = None
 
     def secrets(self) -> Collection[str]:
         """Exact values that must not appear in any row."""
         return self.credential.secrets()
+
+    def session_opened(self) -> None:
+        """One more session is open."""
+        self.sessions_open += 1
+        self.sessions_peak = max(self.sessions_peak, self.sessions_open)
 
     def clean(self, text: str | None) -> str | None:
         """A sentence of the target, fit for a row: no secrets, no essays."""
@@ -189,6 +197,7 @@ class Session:
                 await self._settle()
                 await self._close()
             await self._let_go()
+            self._check_bug()
         except BaseException as error:
             leftover = ()  # nobody takes anything over from a session that did not return
             if isinstance(error, asyncio.CancelledError):
@@ -225,7 +234,7 @@ class Session:
         except HandshakeError as error:
             self._refused_handshake(error)
             return False
-        caller.sessions_open += 1
+        caller.session_opened()
         self.record.connected_ns = self._transport.connected_ns
         self.record.request_id = self._transport.request_id
         deadline_ns = time.perf_counter_ns() + round(caller.timeouts.session * _NS)
@@ -285,7 +294,7 @@ class Session:
     def _not_ready(self, outcome: str, stage: Stage, code: str, message: str, hint: str | None = None) -> None:
         self.record.outcome = outcome
         self.record.failure_stage = stage
-        self.record.error_code = code[:80]
+        self.record.error_code = self._caller.clean(code[:80])
         self.record.error_message = self._caller.clean(message)
         if self._caller.first_refusal is None:
             self._caller.first_refusal = (self.record.error_message or code, hint)
@@ -299,7 +308,8 @@ class Session:
         for position, plan in enumerate(self._turns):
             if caller.stopping.is_set():
                 return ()
-            if position and self._too_old():
+            # A conversation stays in one session, whatever its age: torn in two it would be another test.
+            if position and plan.item.conversation_id is None and self._too_old():
                 return self._turns[position:]
             try:
                 turn = await self._hold_turn(position, plan, next_start_ns)
@@ -312,7 +322,7 @@ class Session:
             playback_end_ns = self._playback_end_ns(turn)
             is_last = position + 1 == len(self._turns)
             think_ns = 0 if is_last else round(caller.think_time_s * _NS)
-            next_start_ns = max(turn.machine.answered_ns or 0, playback_end_ns) + think_ns
+            next_start_ns = self._on_grid(max(turn.machine.answered_ns or 0, playback_end_ns) + think_ns)
             try:
                 await self._rest(next_start_ns)
             except ConnectionLost:
@@ -320,6 +330,13 @@ class Session:
             if self._lost_ns is not None:
                 return self._after_break(position)
         return ()
+
+    def _on_grid(self, at_ns: int) -> int:
+        """The first frame of an open microphone that begins at ``at_ns`` or later: speech can only begin with a frame."""
+        if self._mic_ns is None:
+            return at_ns
+        frame_ns = self._caller.frame_ms * 1_000_000
+        return self._mic_ns + max(0, math.ceil((at_ns - self._mic_ns) / frame_ns)) * frame_ns
 
     def _after_break(self, position: int) -> Sequence[PlannedTurn]:
         """Turns behind a broken one: new sessions take them, unless they belong to the conversation that was lost."""
@@ -354,6 +371,7 @@ class Session:
         self._live.append(turn)
         self._conversation.add(turn.machine)
         if speech is None:
+            self._mic_ns = None  # who types has the microphone closed; it opens anew with the next spoken turn
             self._send(turn.machine.begin_text(time.perf_counter_ns()))
         else:
             turn.record.item_audio_ms = speech.audio_ms
@@ -533,12 +551,13 @@ class Session:
     async def _rest(self, until_ns: int) -> None:
         """Let the answer play and the caller think; an open microphone goes on hearing silence."""
         stopping = self._caller.stopping
-        while (now_ns := time.perf_counter_ns()) < until_ns and self._lost_ns is None and not stopping.is_set():
+        while self._lost_ns is None and not stopping.is_set():
+            now_ns = time.perf_counter_ns()
+            if (now_ns if self._mic_ns is None else self._mic_ns) >= until_ns:
+                return
             self._tick_unsettled(now_ns)
-            if self._mic_ns is not None and self._caller.detects_turns:
+            if self._mic_ns is not None:
                 due_ns = pacing.due_ns(self._mic_ns, 0, self._caller.frame_ms)
-                if due_ns > until_ns:
-                    return
                 await self._pace(due_ns, None)
                 self._mic_ns = due_ns
                 await self._write(self._caller.frames.silence)
@@ -632,6 +651,7 @@ class Session:
     def _complete(self, turn: _LiveTurn) -> None:
         record = turn.record
         turn.machine.write_to(record)
+        record.error_code = self._caller.clean(record.error_code)
         record.error_message = self._caller.clean(record.error_message)
         record.session_id = self._conversation.session_id
         if record.modality == "audio":

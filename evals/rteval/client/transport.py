@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -22,7 +23,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from .. import __version__
-from ..errors import ConnectionLost, HandshakeError
+from ..errors import ConnectionLost, HandshakeError, ScenarioError
 
 __all__ = ["Endpoint", "Transport", "speedups_missing"]
 
@@ -54,6 +55,22 @@ class Endpoint:
     def secure(self) -> bool:
         """Whether TLS is used."""
         return self.url.startswith("wss:")
+
+    def check(self) -> None:
+        """Find out what can be known without connecting.
+
+        Raises:
+            ScenarioError: the CA file holds no certificate, or nothing here speaks to such a proxy.
+        """
+        if self.ca_file is not None:
+            try:
+                _tls(self.ca_file)
+            except OSError as error:
+                raise ScenarioError(f"target.ca_file: {self.ca_file} holds no PEM certificate") from error
+        if self.proxy is not None and self.proxy.startswith("socks") and find_spec("python_socks") is None:
+            raise ScenarioError(
+                "target.proxy: a SOCKS proxy needs one more package", hint="pip install 'python-socks[asyncio]'"
+            )
 
 
 class _StampedConnection(ClientConnection):
@@ -130,9 +147,9 @@ class Transport:
         """
         create = functools.partial(_StampedConnection, on_frame=on_frame, on_lost=on_lost)
         options: dict[str, Any] = {"create_connection": create}
-        if endpoint.secure:
-            options["ssl"] = _tls(endpoint.ca_file)
         try:
+            if endpoint.secure:
+                options["ssl"] = _tls(endpoint.ca_file)
             connection = await _Connect(
                 endpoint.url,
                 additional_headers={**endpoint.headers, **credential_headers},

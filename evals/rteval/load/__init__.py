@@ -36,13 +36,16 @@ class LoadModel:
 class Engine(Protocol):
     """What starts the sessions of a run."""
 
-    async def run(
-        self, plans: Sequence[SessionPlan], hold: Hold, model: LoadModel
-    ) -> Sequence[tuple[str, Sequence[PlannedTurn]]]:
-        """Hold every planned session exactly once. Returns name and turns of what ``stop`` kept from starting.
+    async def run(self, plans: Sequence[SessionPlan], hold: Hold, model: LoadModel) -> None:
+        """Hold every planned session exactly once.
 
         An exception out of ``hold`` is a bug of ours: it ends the run and is raised here.
         """
+        ...
+
+    @property
+    def left(self) -> Sequence[tuple[str, Sequence[PlannedTurn]]]:
+        """Name and turns of every session that did not start, however ``run`` ended."""
         ...
 
     def stop(self) -> None:

@@ -11,7 +11,7 @@ from ..records import HealthSample
 
 __all__ = ["HealthMeter"]
 
-_PROBE_S = 0.02
+_PROBE_NS = 20_000_000
 _REPORT_NS = 1_000_000_000
 
 
@@ -41,12 +41,15 @@ class HealthMeter:
         """Wake on absolute deadlines and note how late; runs until cancelled."""
         due_ns = time.perf_counter_ns()
         while True:
-            due_ns += round(_PROBE_S * 1e9)
+            due_ns += _PROBE_NS
             await asyncio.sleep(max(0.0, (due_ns - time.perf_counter_ns()) / 1e9 + TIMER_GRAIN_S))
             now_ns = time.perf_counter_ns()
             self._loop_lag_us.append(max(0, now_ns - due_ns) // 1000)
-            # A loop that was blocked for long owes one late probe, not a burst of them.
-            due_ns = max(due_ns, now_ns - round(_PROBE_S * 1e9))
+            # The probes that a blocked loop left out were late too. Without them a percentile would count a block of a
+            # second as one sample among fifty a second, like a block of 20 ms.
+            while due_ns + _PROBE_NS <= now_ns:
+                due_ns += _PROBE_NS
+                self._loop_lag_us.append((now_ns - due_ns) // 1000)
             if now_ns - self._since_ns >= _REPORT_NS:
                 self.report()
 

@@ -38,32 +38,40 @@ class AsyncioEngine:
     def __init__(self) -> None:
         self._stopped = asyncio.Event()
         self._slots: list[asyncio.Task[None]] = []
+        self._waiting: deque[_Waiting] = deque()
 
-    async def run(
-        self, plans: Sequence[SessionPlan], hold: Hold, model: LoadModel
-    ) -> Sequence[tuple[str, Sequence[PlannedTurn]]]:
-        """Hold every planned session exactly once. Returns what was never started because of ``stop``."""
-        waiting = deque(_Waiting(f"s{plan.index:05d}", plan.turns) for plan in plans)
+    async def run(self, plans: Sequence[SessionPlan], hold: Hold, model: LoadModel) -> None:
+        """Hold every planned session exactly once, but for those that ``stop``, ``cut`` or a bug left unstarted."""
+        self._waiting.extend(_Waiting(f"s{plan.index:05d}", plan.turns) for plan in plans)
         spacing = StartSpacing(model.connects_per_s)
         start_ns = time.perf_counter_ns()
         self._slots = [
             asyncio.create_task(
-                self._slot(start_ns + round(start_s * 1e9), waiting, spacing, hold), name=f"slot-{slot}"
+                self._slot(start_ns + round(start_s * 1e9), spacing, hold), name=f"slot-{slot}"
             )
             for slot, start_s in enumerate(start_times(min(model.sessions, len(plans)), model.ramp_s))
         ]
         try:
-            done, _ = await asyncio.wait(self._slots, return_when=asyncio.FIRST_EXCEPTION)
-            bugs = [error for task in done if not task.cancelled() and (error := task.exception()) is not None]
-            if bugs:
+            await asyncio.wait(self._slots, return_when=asyncio.FIRST_EXCEPTION)
+            if self._bugs():
                 self.cut()
                 await asyncio.wait(self._slots)
-                raise bugs[0]
         except asyncio.CancelledError:
             self.cut()
             await asyncio.wait(self._slots)
             raise
-        return [(session.name, session.turns) for session in waiting]
+        # Every slot is asked, or asyncio would print the others' errors as never retrieved.
+        for bug in self._bugs():
+            raise bug
+
+    def _bugs(self) -> list[BaseException]:
+        ended = [task for task in self._slots if task.done() and not task.cancelled()]
+        return [error for task in ended if (error := task.exception()) is not None]
+
+    @property
+    def left(self) -> Sequence[tuple[str, Sequence[PlannedTurn]]]:
+        """Name and turns of every session that did not start."""
+        return [(session.name, session.turns) for session in self._waiting]
 
     def stop(self) -> None:
         """Start nothing any more; what runs may finish."""
@@ -75,7 +83,8 @@ class AsyncioEngine:
         for slot in self._slots:
             slot.cancel()
 
-    async def _slot(self, due_ns: int, waiting: deque[_Waiting], spacing: StartSpacing, hold: Hold) -> None:
+    async def _slot(self, due_ns: int, spacing: StartSpacing, hold: Hold) -> None:
+        waiting = self._waiting
         while waiting and not self._stopped.is_set():
             start_ns = spacing.reserve(due_ns)
             await self._sleep_until(start_ns)

@@ -53,8 +53,10 @@ class Conversation:
 
     def add(self, turn: Turn) -> None:
         """Make ``turn`` the one that new responses belong to; earlier turns still get their transcripts."""
-        self._turns = [earlier for earlier in self._turns if not earlier.settled]
-        self._turns.append(turn)
+        for earlier in self._turns:
+            if earlier.settled:  # what still comes of its answers must not become the answer to the next turn
+                self._foreign |= earlier.response_ids
+        self._turns = [*self.unsettled, turn]
 
     @property
     def unsettled(self) -> list[Turn]:

@@ -257,6 +257,11 @@ class Turn:
         answer = self._answer
         return answer.deltas if answer is not None else Deltas()
 
+    @property
+    def response_ids(self) -> set[str]:
+        """Ids of the responses that belong to this turn."""
+        return {answer.id for answer in self._answers if answer.id is not None}
+
     def owns_response(self, response_id: str | None) -> bool:
         """Whether a response belongs to this turn."""
         return response_id is not None and any(answer.id == response_id for answer in self._answers)

@@ -54,10 +54,13 @@ def find_run(arg: str, reports: Path) -> Path:
     """
     path = Path(arg)
     try:
+        arg.encode()
         if (path / RUN).is_file():
             return path
     except OSError as error:
         raise RunFolderError(f"cannot look for a run in {arg[:100]!r}: {error.strerror}") from error
+    except UnicodeEncodeError:
+        raise RunFolderError(f"the name {arg!r} is not UTF-8, and tables cannot be read there") from None
     if path.is_dir() and (path / LATEST).is_file():
         return _follow(path / LATEST)
     if path.name == LATEST and path.is_file():

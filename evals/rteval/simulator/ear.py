@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -191,4 +191,8 @@ class _Known:
 def _know(dataset: Dataset, item: Item) -> _Known:
     # A dataset's own room is part of what is recognised; weak sounds are not to be taken for it.
     sound = Sound.of(*dataset.samples(item), noisiest_db=-30.0)
+    if item.speech_end_s is not None:
+        # What sounds behind the end of speech (a breath) is no word, and a client need not send it.
+        speech = np.arange(len(sound.sounding)) * BLOCK_S < item.speech_end_s
+        sound = replace(sound, sounding=sound.sounding & speech)
     return _Known(sound, spread((item.reference or "").split(), sound.sounding))
