@@ -8,7 +8,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -334,6 +334,7 @@ def init(
 
 def main() -> None:
     """Entry point of the command ``rteval``."""
+    _fill_closed_descriptors()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows ASCII only must not end a run over a name or a transcript.
         if isinstance(stream, io.TextIOWrapper):
@@ -351,6 +352,15 @@ def main() -> None:
         traceback.print_exc()
         typer.echo(f"error: this is a bug in rteval: {type(error).__name__}: {error}", err=True)
         sys.exit(70)
+
+
+def _fill_closed_descriptors() -> None:
+    """Open what the caller closed (``<&-``): a socket that got such a number would be taken for stdin or stdout."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
 
 
 @contextmanager
@@ -426,14 +436,26 @@ def _finish(judgement: Judgement, console: Console, json: bool) -> None:
     if json:
         _print_json(judgement.summary)
     else:
-        typer.echo(os.fsencode(judgement.run_dir))
+        _print(os.fsencode(judgement.run_dir))
     raise typer.Exit(judgement.exit_code)
+
+
+def _print(line: bytes) -> None:
+    """Write a line to stdout; a reader that went away is its own business, a full disk is not."""
+    try:
+        typer.echo(line)
+    except OSError as error:
+        with suppress(OSError, ValueError):
+            # What is left in the buffer would be tried again at the exit, and change the exit code.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UsageError(f"cannot write to stdout: {error.strerror}") from error
 
 
 def _print_json(content: dict[str, Any]) -> None:
     from .reporting.files import json_text
 
-    typer.echo(json_text(content).encode())
+    _print(json_text(content).encode())
 
 
 if __name__ == "__main__":

@@ -170,6 +170,7 @@ def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]
         RAW_TURNS,
         SESSIONS,
         TURNS,
+        check_tables,
         count_rows,
         iter_turn_deltas,
         read_health,
@@ -177,6 +178,8 @@ def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]
     )
     from .analysis.table import SESSION_ORDER, TURN_ORDER, derive_sessions, derive_turns, expand_meta
 
+    if not source.fresh:
+        check_tables(source.folder)
     turns = read_table(source.folder / TURNS, order=TURN_ORDER)
     names = [str(name) for name in turns.columns]
     raw = turns[[name for name in RAW_TURNS if name in names and name != "meta"]]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .scenario_yaml import Node, Path_, at
 
@@ -167,6 +168,8 @@ def _target(scenario: Scenario) -> Iterator[Finding]:
         )
     if target.proxy is not None and not target.proxy.startswith(_PROXIES):
         yield ("target", "proxy"), f"starts with one of {', '.join(_PROXIES)}"
+    elif target.proxy is not None and not _has_host_and_port(target.proxy):
+        yield ("target", "proxy"), "is no address; write e.g. http://proxy:3128"
     for name, value in target.headers.items():
         path = ("target", "headers", name)
         if not _HEADER.match(name):
@@ -181,6 +184,14 @@ def _target(scenario: Scenario) -> Iterator[Finding]:
         value = getattr(target, key)
         if isinstance(value, str) and not Path(value).is_file():
             yield ("target", key), f"there is no file {value}"
+
+
+def _has_host_and_port(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _session(scenario: Scenario) -> Iterator[Finding]:

@@ -7,9 +7,10 @@ crashed one.
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -252,12 +253,49 @@ def _record(line: dict[str, dict[str, Any]]) -> Record:
     ((kind, data),) = line.items()
     match kind:
         case "turn":
-            return _turn(data)
+            record: Record = _turn(data)
         case "session":
-            return SessionRecord(**_known(SessionRecord, data))
+            record = SessionRecord(**_known(SessionRecord, data))
         case "health":
-            return HealthSample(**_known(HealthSample, data))
-    raise ValueError(kind)
+            record = HealthSample(**_known(HealthSample, data))
+        case _:
+            raise ValueError(kind)
+    if not _is_sound(record):
+        raise ValueError(kind)
+    return record
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether the tables can be built on it: its keys and its columns of numbers are what we would have written.
+
+    All else comes from targets and datasets and may be anything; the tables see to that themselves.
+    """
+    if isinstance(record, HealthSample):
+        lags = (record.loop_lag_us, record.send_lag_us, (record.cpu_share or 0, record.sessions_open))
+        whole = _are_whole((record.at_ns,))
+        return isinstance(record.worker, str) and whole and all(_are_finite(values) for values in lags)
+    if not isinstance(record.session, str):
+        return False
+    if isinstance(record, SessionRecord):
+        return True
+    deltas = record.deltas
+    columns = (deltas.arrival_ns, deltas.size_bytes, deltas.chars)
+    return (
+        _are_whole((record.turn,))
+        and isinstance(record.meta, dict)
+        and all(len(values) == len(deltas.kind) and _are_whole(values) for values in columns)
+    )
+
+
+def _are_whole(values: Sequence[Any]) -> bool:
+    return (
+        all(type(value) is int for value in values)
+        and -(2**63) <= min(values, default=0) <= max(values, default=0) < 2**63
+    )
+
+
+def _are_finite(values: Sequence[Any]) -> bool:
+    return all(type(value) in (int, float) and math.isfinite(value) for value in values)
 
 
 def _turn(data: dict[str, Any]) -> TurnRecord:

@@ -262,7 +262,7 @@ def _endpoint_fault(endpoint: str, provider: Provider) -> str | None:
         parts.port  # noqa: B018 - raises on a port that is none
     except ValueError:
         return "is no address"
-    if parts.scheme.lower() not in _WEBSOCKET or not parts.hostname:
+    if parts.scheme.lower() not in _WEBSOCKET or not _is_host(parts.hostname):
         return "is no address; it starts with https://"
     if "@" in parts.netloc:
         return "holds a user name; a credential comes in by target.api_key_env"
@@ -279,12 +279,20 @@ def _endpoint_fault(endpoint: str, provider: Provider) -> str | None:
 def _custom(url: str, faults: list[Fault]) -> str:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        usable = parts.scheme in ("ws", "wss") and _is_host(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
     if not usable:
         faults.append(("target.url", "expected a whole address that starts with ws:// or wss://"))
+    elif "#" in url:
+        faults.append(("target.url", "holds a fragment, which no WebSocket address has; remove # and what follows"))
     return url
+
+
+def _is_host(host: str | None) -> bool:
+    """Whether it can be looked up: RFC 1035 has no empty labels, none of more than 63 octets, and no blanks."""
+    labels = (host or "").removesuffix(".").split(".")
+    return all(0 < len(label) < 64 and label.isprintable() and " " not in label for label in labels)
 
 
 def _auth(target: Target, provider: Provider, env: Mapping[str, str]) -> tuple[Auth, str | None]:

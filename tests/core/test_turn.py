@@ -38,7 +38,7 @@ class Lost:
     message: str | None = None
 
 
-BEGIN, TICK, CUT = "begin", "tick", "cut"
+BEGIN, TICK, CUT, BLOCKED = "begin", "tick", "cut", "blocked"
 
 
 @dataclass
@@ -70,6 +70,8 @@ def play(spec, steps):
                 turn.tick(at_ns)
             case "cut":
                 turn.cut(at_ns)
+            case "blocked":
+                turn.blocked(at_ns)
             case SpeechSent(end_ms):
                 commands = turn.speech_sent(at_ns, round(end_ms * MS))
             case Lost(code, message):
@@ -411,6 +413,18 @@ def test_a_turn_that_is_abandoned_says_where_it_stood(steps, stage, end, outcome
     assert played.turn.deadline_ns is None
 
 
+def test_a_target_that_takes_nothing_off_the_wire_is_a_timeout_of_speaking(blank_row):
+    played = play(VAD, [*USER["vad"][:2], (800, BLOCKED)])
+    row = played.row(blank_row)
+    assert (row.outcome, row.failure_stage, row.error_code) == (Outcome.TIMEOUT, Stage.SPEAK, "send_blocked")
+    assert played.turn.broke_session
+
+
+def test_a_blocked_wire_does_not_change_an_answer_that_ended(blank_row):
+    steps = [*USER["vad"], *ANSWER]
+    assert play(VAD, [*steps, (2100, BLOCKED)]).row(blank_row) == play(VAD, steps).row(blank_row)
+
+
 def test_what_was_recorded_before_a_drop_is_kept(blank_row):
     row = play(VAD, [*USER["vad"], *ANSWER[:3], (1800, Lost())]).row(blank_row)
     assert (row.first_audio_ns, row.response_done_ns, row.output_transcript) == (1700 * MS, None, "On its way.")
@@ -737,6 +751,14 @@ def test_a_response_is_followed_by_its_id(events, response, created_ms, oddities
     assert not row.split_turn
 
 
+@EVERY_MODE
+def test_of_two_responses_the_last_counts(mode, blank_row):
+    steps = [*USER[mode], (1500, created()), (1510, said("First.")), (1520, created("r2")), (1530, done())]
+    assert not play(SPECS[mode], steps).turn.answered
+    row = play(SPECS[mode], [*steps, (1540, said("Second.", "r2")), (1550, done("r2"))]).row(blank_row)
+    assert (row.response_id, row.output_transcript, row.split_turn) == ("r2", "Second.", True)
+
+
 AFTER_DONE = [
     pytest.param(audio(), "delta_after_done", id="audio"),
     pytest.param(said("late"), "delta_after_done", id="transcript"),
@@ -1019,11 +1041,11 @@ def test_an_error_after_the_answer_does_not_change_it(blank_row):
 SURPRISES = [
     pytest.param("text", started(), "speech_started_without_vad", id="text: speech"),
     pytest.param("manual", started(), "speech_started_without_vad", id="manual: speech"),
-    pytest.param("text", committed(), "committed_without_audio", id="text: commit"),
+    pytest.param("text", committed("i9"), "committed_without_audio", id="text: commit"),
 ]
 
 
 @pytest.mark.parametrize(("mode", "event", "oddity"), SURPRISES)
 def test_what_cannot_be_in_this_mode_is_an_oddity(mode, event, oddity, blank_row):
     row = play(SPECS[mode], [*USER[mode], (1200, event), (1201, event), *ANSWER]).row(blank_row)
-    assert (row.outcome, row.oddities) == (Outcome.OK, (oddity,))
+    assert (row.outcome, row.oddities, row.split_turn) == (Outcome.OK, (oddity,), False)

@@ -185,9 +185,8 @@ def test_throughput_is_what_was_achieved(make_run: MakeRun, make_turn: MakeTurn,
     late = {"response_done_ns": T0 + 2000 * MS, "first_audio_ns": T0 + 1900 * MS}
     turns = [make_turn("a"), make_turn("b", **late), make_turn("c", outcome=Outcome.CUT, response_done_ns=None)]
     sessions = [
-        make_session("a", started_ns=T0, ended_ns=T0 + 1000 * MS),
-        make_session("b", started_ns=T0 + 1000 * MS, ended_ns=T0 + 4000 * MS),
-        make_session("c", started_ns=T0 + 2000 * MS, ended_ns=T0 + 4000 * MS),
+        make_session(name, started_ns=T0 + start * MS, connected_ns=T0 + start * MS, ended_ns=T0 + end * MS)
+        for name, start, end in (("a", 0, 1000), ("b", 1000, 4000), ("c", 2000, 4000))
     ]
     found = metrics(make_run(turns, sessions, slo={"ttfa_ms": 1000}))
     assert found["turns_per_s"]["value"] == 2 / 2.0
@@ -195,6 +194,51 @@ def test_throughput_is_what_was_achieved(make_run: MakeRun, make_turn: MakeTurn,
     assert (found["goodput_share"]["value"], found["goodput_share"]["n"]) == (0.5, 2)
     assert found["sessions_per_s"]["value"] == 3 / 4.0
     assert found["sessions_peak"]["value"] == 2  # b takes a's place, then c joins
+
+
+def test_turns_that_waited_in_vain_took_until_their_session_ended(
+    make_run: MakeRun, make_turn: MakeTurn, make_session: MakeSession
+) -> None:
+    """The row of a timeout ends with the speech; counted over that alone, a dead target would look a fast one."""
+    turns = [
+        make_turn("a", 0, outcome=Outcome.FAILED, response_done_ns=None),
+        make_turn("a", 1, started_ns=T0 + 1000 * MS, response_done_ns=T0 + 2000 * MS),
+        make_turn("b", outcome=Outcome.TIMEOUT, response_done_ns=None),
+        make_turn("c", outcome=Outcome.CUT, response_done_ns=None),
+        make_turn("d", outcome=Outcome.TIMEOUT, response_done_ns=None),
+    ]
+    # Where a session ended in order, its end came after the answer was heard: a's says nothing of its turns.
+    ends = {"a": 60_000, "b": 30_500, "c": 90_000}
+    sessions = [make_session(name, ended_ns=T0 + end * MS) for name, end in ends.items()]
+    found = metrics(make_run(turns, sessions, slo={"ttfa_ms": 1000}))
+    assert found["turns_per_s"]["value"] == 4 / 30.5
+    assert found["goodput"]["value"] == 1 / 30.5
+
+
+def test_a_run_that_nobody_let_in_had_no_session_open_and_no_rate(
+    make_run: MakeRun, make_turn: MakeTurn, make_session: MakeSession
+) -> None:
+    never = {"started_ns": None, "speech_end_ns": None, "response_done_ns": None}
+    turns = [make_turn(name, outcome=Outcome.REFUSED, **never) for name in "ab"]
+    sessions = [make_session(name, outcome="refused", connected_ns=None, ready_ns=None) for name in "ab"]
+    found = metrics(make_run(turns, sessions, live={"sessions_peak": 0, "warnings": []}))
+    assert (found["sessions_peak"]["value"], found["sessions_peak"]["n"]) == (0, 2)
+    assert (found["turns_per_s"]["value"], found["turns_per_s"]["reason"]) == (None, "no turn was started")
+
+
+def test_what_was_left_out_of_a_pool_is_counted_as_what_is_in_it(make_run: MakeRun, make_turn: MakeTurn) -> None:
+    """Gaps of turns that were not ok, and checks of answers that did not come, stand beside those that count."""
+    turns = [
+        make_turn("a", expect={"contains": "hold", "regex": "x"}),
+        make_turn("b", expect={"contains": "hold"}, outcome=Outcome.INCOMPLETE),
+        make_turn("c", warmup=True, audio_at_ms=(800,)),
+        make_turn("d", outcome=Outcome.FAILED, audio_at_ms=()),
+    ]
+    found = metrics(make_run(turns, checks=["contains", "regex"]))
+    assert (found["delta_gap_ms"]["n"], found["delta_gap_ms"]["left_out"]) == (2, 2)
+    each = [found[f"checks.{name}"]["left_out"] for name in ("contains", "regex")]
+    assert (found["checks.pass_rate"]["n"], found["checks.pass_rate"]["left_out"]) == (2, sum(each))
+    assert each == [1, 0]
 
 
 def test_a_turn_that_was_not_measured_is_not_good(make_run: MakeRun, make_turn: MakeTurn) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -56,10 +56,8 @@ async def serving(talk: Talk, **options: Any) -> AsyncIterator[str]:
     """A WebSocket server that talks so with each client; gives its ``ws://`` address."""
 
     async def handle(connection: ServerConnection) -> None:
-        try:
+        with suppress(ConnectionError, asyncio.CancelledError):
             await talk(connection)
-        except (ConnectionError, asyncio.CancelledError):
-            pass
 
     async with serve(handle, "127.0.0.1", 0, close_timeout=1, **options) as server:
         port = next(iter(server.sockets)).getsockname()[1]

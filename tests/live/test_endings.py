@@ -50,7 +50,9 @@ def test_a_target_that_stops_reading_ends_the_turn_by_timeout(mode: str, desk: A
     asyncio.run(hold())
 
 
-def test_a_target_that_says_goodbye_and_keeps_the_socket_has_dropped_the_session(desk: Any, patiently: Patiently) -> None:
+def test_a_target_that_says_goodbye_and_keeps_the_socket_has_dropped_the_session(
+    desk: Any, patiently: Patiently
+) -> None:
     """The close frame is the end; whether TCP follows is the target's affair."""
 
     async def goodbye(connection: ServerConnection) -> None:

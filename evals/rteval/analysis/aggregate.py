@@ -130,7 +130,8 @@ def _samples(metric: Metric, tables: Tables, turns: _Turns) -> tuple[Floats, int
             values = _values(tables.sessions[metric.name])
             return values, len(tables.sessions) - len(values)
         case Source.DELTAS:
-            return tables.gaps_ms, 0
+            gaps = (turns.frame["audio_deltas"] - 1).clip(lower=0)
+            return tables.gaps_ms, int(gaps[~turns.ok].sum())
     kind = metric.name.removesuffix("_lag_ms")
     return _values(tables.health.loc[tables.health["kind"] == kind, "value"]), 0
 
@@ -215,7 +216,7 @@ def _pooled(name: str, turns: _Turns, reference: str, errors: list[str]) -> dict
 def _checks(turns: _Turns) -> dict[str, Entry]:
     columns = [name for name in turns.frame.columns if name.startswith("check_") and f"{name}_reason" in turns.frame]
     found: dict[str, Entry] = {}
-    passed = judged = 0
+    passed = judged = all_left_out = 0
     for column in columns:
         has = turns.has(column)
         applies = has & turns.warm
@@ -224,25 +225,30 @@ def _checks(turns: _Turns) -> dict[str, Entry]:
         ended = turns.frame[f"{column}_reason"].astype(object).fillna("").astype(str).str.startswith("the turn ended")
         left_out = int((has & ~turns.warm).sum() + ended.sum())
         found |= _share(CHECKS + column.removeprefix("check_"), held, n, left_out)
-        passed, judged = passed + held, judged + n
+        passed, judged, all_left_out = passed + held, judged + n, all_left_out + left_out
     reason = "no check could be judged" if columns else "nothing is checked"
-    return _value("checks.pass_rate", passed / judged if judged else None, judged, 0, reason) | found
+    return _value("checks.pass_rate", passed / judged if judged else None, judged, all_left_out, reason) | found
 
 
 def _throughput(tables: Tables, turns: _Turns) -> dict[str, Entry]:
     sessions = tables.sessions
     n = int(turns.counted.sum())
-    seconds = _seconds(turns.frame[turns.counted], ("started_ns", "speech_end_ns"), ("response_done_ns",))
+    seconds = _seconds(
+        turns.frame[turns.counted].assign(ended_ns=_given_up(turns, sessions)),
+        ("started_ns", "speech_end_ns"),
+        ("response_done_ns", "ended_ns"),
+    )
     started = int(sessions["started_ns"].notna().sum())
     open_s = _seconds(sessions, ("started_ns",), ("ended_ns",))
     peak = _peak(tables)
     found = _value("sessions_peak", peak, len(sessions))
     found |= _value("sessions_per_s", started / open_s if open_s else None, started)
-    found |= _value("turns_per_s", n / seconds if seconds else None, n, len(turns) - n)
+    none = "no turn was started" if n else "no samples"
+    found |= _value("turns_per_s", n / seconds if seconds else None, n, len(turns) - n, none)
     if not tables.slo:
         return found | _value("goodput", None, 0, 0, "no slo") | _value("goodput_share", None, 0, 0, "no slo")
     good = int(_good(turns, tables.slo).sum())
-    found |= _value("goodput", good / seconds if seconds else None, n, len(turns) - n)
+    found |= _value("goodput", good / seconds if seconds else None, n, len(turns) - n, none)
     return found | _share("goodput_share", good, n, len(turns) - n)
 
 
@@ -255,6 +261,18 @@ def _good(turns: _Turns, slo: Mapping[str, float]) -> npt.NDArray[np.bool_]:
         values = turns.frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
         good &= values <= limit  # nan is never less
     return good
+
+
+def _given_up(turns: _Turns, sessions: pd.DataFrame) -> pd.Series[Any]:
+    """When the turns without ``response.done`` that were the last of their session ended: with the session.
+
+    Their own anchors end with the caller's speech. Without this, a run that waited half a minute for each answer in
+    vain would count its turns over the seconds of speech alone.
+    """
+    frame = turns.frame.loc[turns.counted & turns.has("started_ns")]
+    last = frame.loc[frame.groupby("session", observed=True)["turn"].idxmax()]
+    waiting = last.loc[last["response_done_ns"].isna(), "session"]
+    return waiting.map(sessions.drop_duplicates("session").set_index("session")["ended_ns"])
 
 
 def _seconds(frame: pd.DataFrame, first: tuple[str, ...], last: tuple[str, ...]) -> float | None:
@@ -271,11 +289,11 @@ def _peak(tables: Tables) -> int | None:
     health = tables.health.loc[tables.health["kind"] == "sessions"]
     # Each worker says how many it had open; the sum of the most of each is an upper bound where there are several.
     seen = int(health.groupby("worker", observed=True)["value"].max().sum()) if len(health) else 0
-    spans = tables.sessions[["started_ns", "ended_ns"]].dropna()
-    moves = [(int(at), 1) for at in spans["started_ns"]] + [(int(at), -1) for at in spans["ended_ns"]]
+    spans = tables.sessions[["connected_ns", "ended_ns"]].dropna()
+    moves = [(int(at), 1) for at in spans["connected_ns"]] + [(int(at), -1) for at in spans["ended_ns"]]
     # At one moment an end counts before a start: a session that takes another's place is not beside it.
     together = accumulate(move for _, move in sorted(moves))
-    return max(seen, *together, 0) or None
+    return max(seen, *together, 0) if len(tables.sessions) or seen else None
 
 
 def _tokens(turns: _Turns) -> dict[str, Entry]:

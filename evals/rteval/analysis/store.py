@@ -33,6 +33,7 @@ __all__ = [
     "TURNS",
     "Collected",
     "TurnDeltas",
+    "check_tables",
     "collect",
     "count_rows",
     "iter_turn_deltas",
@@ -70,11 +71,12 @@ def _whole(value: Any) -> int | None:
     """What a strange server reports as a count may be no 64-bit integer: then it was not measured."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63 else None
 
 
 def _real(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
 
 
 def _flag(value: Any) -> bool | None:
@@ -411,6 +413,44 @@ def _readable(path: Path) -> Iterator[None]:
         raise RunFolderError(f"cannot read {path}: {error}") from error
 
 
+def check_tables(folder: Path) -> None:
+    """See that the tables of a folder have columns that can be read as ours, whoever wrote them.
+
+    Raises:
+        RunFolderError: a table is missing or damaged, or has a column of another kind.
+    """
+    turns = pa.schema([(name, column.type) for name, column in RAW_TURNS.items()])
+    sessions = pa.schema([(name, column.type) for name, column in RAW_SESSIONS.items()])
+    ours = {
+        TURNS: (turns, ("session", "turn", "item", "outcome")),
+        SESSIONS: (sessions, tuple(RAW_SESSIONS)),
+        DELTAS: (DELTA_SCHEMA, tuple(DELTA_SCHEMA.names)),
+        HEALTH: (HEALTH_SCHEMA, tuple(HEALTH_SCHEMA.names)),
+    }
+    for name, (schema, needed) in ours.items():
+        with _readable(folder / name):
+            found = pq.read_schema(folder / name)
+        for column in needed:
+            if column not in found.names:
+                raise RunFolderError(f"cannot read {folder / name}: it has no column {column}")
+        for column in schema:
+            if column.name in found.names and not _is_alike(found.field(column.name).type, column.type):
+                kind = found.field(column.name).type
+                raise RunFolderError(f"cannot read {folder / name}: its column {column.name} is {kind}")
+
+
+def _is_alike(found: pa.DataType, ours: pa.DataType) -> bool:
+    """Whether both hold the same kind of value; how wide, and whether each is stored once, does not matter."""
+
+    def kinds(kind: pa.DataType) -> list[bool]:
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        return [is_text, is_number, pa.types.is_boolean(kind), pa.types.is_list(kind) or pa.types.is_large_list(kind)]
+
+    return pa.types.is_null(found) or kinds(found) == kinds(ours)
+
+
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame so that ``pandas.read_parquet`` gives integers back exactly; all-empty columns keep their type."""
     types = {name: _type(frame[name], RAW_TURNS.get(name) or RAW_SESSIONS.get(name)) for name in frame.columns}
@@ -493,7 +533,8 @@ def _split(batch: pa.RecordBatch) -> Iterator[TurnDeltas]:
     names = session.dictionary.to_pylist()
     of_session = session.indices.to_numpy(zero_copy_only=False)
     # The dictionary of the file need not be in our order.
-    order = np.array([KINDS.index(name) for name in kind.dictionary.to_pylist()], dtype=np.int64)
+    codes = dict(zip(KINDS, range(len(KINDS)), strict=True))
+    order = np.array([codes[name] for name in kind.dictionary.to_pylist()], dtype=np.int64)
     kinds = order[kind.indices.to_numpy(zero_copy_only=False)] if len(order) else np.empty(0, dtype=np.int64)
     turn, arrival, size = (batch.column(name).to_numpy() for name in ("turn", "arrival_ns", "bytes"))
     if not len(turn):

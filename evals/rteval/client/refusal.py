@@ -179,8 +179,11 @@ def _not_found(code: str, message: str, provider: str) -> tuple[str, str | None]
 
 
 def _redirected(location: str | None) -> tuple[str, str | None]:
-    target = urlsplit(location or "")
-    where = f" to {target.hostname or ''}{target.path}" if location else ""
+    try:
+        target = urlsplit(location or "")
+        where = f" to {target.hostname or ''}{target.path}" if location else ""
+    except ValueError:
+        where = " to what is no address"
     return (
         f"redirected us{where}, which is not followed with a credential",
         "check target.endpoint; a deployment that speaks only the GA dialect answers the preview address like this: "

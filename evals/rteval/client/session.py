@@ -332,7 +332,7 @@ class Session:
         return ()
 
     def _on_grid(self, at_ns: int) -> int:
-        """The first frame of an open microphone that begins at ``at_ns`` or later: speech can only begin with a frame."""
+        """The first frame of an open microphone at or after ``at_ns``: speech can only begin with a frame."""
         if self._mic_ns is None:
             return at_ns
         frame_ns = self._caller.frame_ms * 1_000_000

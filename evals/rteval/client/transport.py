@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import socket
 import ssl
 import time
@@ -18,7 +19,15 @@ from importlib.util import find_spec
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidProxy, InvalidStatus, InvalidURI, ProxyError
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+)
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
@@ -88,7 +97,7 @@ class _StampedConnection(ClientConnection):
     def data_received(self, data: bytes) -> None:
         self.read_ns = time.perf_counter_ns()
         super().data_received(data)
-        # A close frame, or one that breaks the protocol, ends the session now: whether TCP ends too is up to the target.
+        # A close frame (or a broken one) ends the session now; when TCP ends is up to the target.
         if self.protocol.state is State.CLOSING and not self.closing:
             self._on_lost(self.read_ns)
 
@@ -162,8 +171,8 @@ class Transport:
                 ping_timeout=_PING_TIMEOUT_S,
                 **options,
             )
-        except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, EOFError, ValueError) as error:
-            raise _handshake_error(error) from error
+        except (OSError, InvalidHandshake, ConnectionClosed, InvalidURI, InvalidProxy, EOFError, ValueError) as error:
+            raise _handshake_error(error, proxied=endpoint.proxy is not None) from error
         assert isinstance(connection, _StampedConnection)
         return cls(connection)
 
@@ -230,9 +239,12 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca_file)
 
 
-def _handshake_error(error: Exception) -> HandshakeError:
+def _handshake_error(error: Exception, *, proxied: bool) -> HandshakeError:
     """What went wrong, as one of ours."""
     match error:
+        case socket.gaierror() | ConnectionRefusedError() if proxied:
+            hint = "check target.proxy"
+            return HandshakeError("the proxy cannot be reached", code="proxy", hint=hint)
         case InvalidStatus():
             response = error.response
             status = response.status_code
@@ -257,7 +269,7 @@ def _handshake_error(error: Exception) -> HandshakeError:
             return HandshakeError("nothing listens at the target's address", code="connection_refused", hint=hint)
         case ProxyError() | InvalidProxy():
             return HandshakeError("the proxy did not connect us", code="proxy", hint="check target.proxy")
-        case InvalidMessage() | EOFError():
+        case InvalidMessage() | ConnectionClosed() | EOFError():
             return HandshakeError("the target closed the connection during the handshake", code="handshake_closed")
         case InvalidHandshake():
             return HandshakeError(f"the target does not speak WebSocket: {error}", code="bad_handshake")
@@ -273,7 +285,7 @@ def _seconds(value: str | None) -> float | None:
         seconds = float(value) if value is not None else None
     except ValueError:
         return None
-    return seconds if seconds is None or seconds >= 0 else None
+    return seconds if seconds is not None and 0 <= seconds < math.inf else None
 
 
 def speedups_missing() -> bool:

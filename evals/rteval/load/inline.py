@@ -46,9 +46,7 @@ class AsyncioEngine:
         spacing = StartSpacing(model.connects_per_s)
         start_ns = time.perf_counter_ns()
         self._slots = [
-            asyncio.create_task(
-                self._slot(start_ns + round(start_s * 1e9), spacing, hold), name=f"slot-{slot}"
-            )
+            asyncio.create_task(self._slot(start_ns + round(start_s * 1e9), spacing, hold), name=f"slot-{slot}")
             for slot, start_s in enumerate(start_times(min(model.sessions, len(plans)), model.ramp_s))
         ]
         try:

@@ -321,10 +321,7 @@ class Turn:
 
     @property
     def _answer(self) -> _Answer | None:
-        """The response that counts: the last user item's, else the last one there is."""
-        segment = self._segment
-        if segment is not None and segment.answer is not None:
-            return segment.answer
+        """The response that counts: the last one, which is the last user item's as soon as that has one."""
         return self._answers[-1] if self._answers else None
 
     @property

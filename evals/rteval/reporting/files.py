@@ -190,8 +190,10 @@ def _follow(pointer: Path) -> Path:
     except (OSError, ValueError) as error:
         raise RunFolderError(f"there is no latest run: cannot read {pointer}") from error
     run_dir = pointer.parent / name
-    if Path(name).name != name or not (run_dir / RUN).is_file():
-        raise RunFolderError(f"{pointer} names {name!r}, which is no run folder", hint="give a folder or a run id")
+    if Path(name).name != name or not os.path.isfile(run_dir / RUN):
+        raise RunFolderError(
+            f"{pointer} names {name[:100]!r}, which is no run folder", hint="give a folder or a run id"
+        )
     return run_dir
 
 

@@ -6,6 +6,7 @@ makes no sense becomes an ``UnknownEvent``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -79,8 +80,8 @@ def decode(frame: bytes | bytearray) -> ev.ServerEvent:
     if audio is not None:
         return audio
     try:
-        body = orjson.loads(frame)
-    except orjson.JSONDecodeError:
+        body = _parse(frame)
+    except (ValueError, RecursionError):
         return ev.UnknownEvent(type="", reason="not JSON")
     if not isinstance(body, dict):
         return ev.UnknownEvent(type="", reason="not an object")
@@ -91,6 +92,16 @@ def decode(frame: bytes | bytearray) -> ev.ServerEvent:
     if decoder is None:
         return ev.UnknownEvent(type=name[:80])
     return decoder(body)
+
+
+def _parse(frame: bytes | bytearray) -> Any:
+    try:
+        return orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        # Servers that cut text in the middle of a UTF-16 pair send half a character, those written in Python NaN.
+        lenient = json.loads(frame.decode())
+    # Half a character can be neither stored nor printed: it becomes a question mark.
+    return json.loads(json.dumps(lenient, ensure_ascii=False).encode(errors="replace"))
 
 
 # ---- fields: of the wrong type counts as absent ----
@@ -125,6 +136,14 @@ def _dict(body: _Frame, key: str) -> _Frame:
 def _dicts(body: _Frame, key: str) -> list[_Frame]:
     value = body.get(key)
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _texts(body: _Frame) -> dict[str, str]:
+    return {key: value for key, value in body.items() if isinstance(value, str)}
+
+
+def _scalars(body: _Frame) -> _Frame:
+    return {key: value for key, value in body.items() if not isinstance(value, dict | list)}
 
 
 # ---- things inside events ----
@@ -193,7 +212,7 @@ def _response(body: _Frame) -> ev.Response:
         output=tuple(item_from_wire(item) for item in _dicts(response, "output")),
         usage=_usage(response),
         conversation_id=_str(response, "conversation_id"),
-        metadata={str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else None,
+        metadata=_texts(metadata) if isinstance(metadata, dict) else None,
     )
 
 
@@ -323,7 +342,9 @@ _DECODERS: dict[str, Callable[[_Frame], ev.ServerEvent]] = {
         item_id=_str(b, "item_id"),
         output_index=_index(b, "output_index"),
     ),
-    "rate_limits.updated": lambda b: ev.RateLimitsUpdated(limits=tuple(_dicts(b, "rate_limits"))),
+    "rate_limits.updated": lambda b: ev.RateLimitsUpdated(
+        limits=tuple(_scalars(entry) for entry in _dicts(b, "rate_limits"))
+    ),
 }
 
 # The preview dialect's own names; both are in use, and some servers mix them.
