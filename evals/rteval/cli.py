@@ -44,7 +44,8 @@ Sets = Annotated[
         "--set",
         metavar="PATH=VALUE",
         envvar="RTEVAL_SET",
-        help="Set a key of the scenario; VALUE is YAML. Example: --set load.sessions=50. May be repeated.",
+        help="Set a key of the scenario; VALUE is YAML. Example: --set load.sessions=50. May be repeated; in the "
+        "variable, entries stand between blanks.",
     ),
 ]
 SetFiles = Annotated[
@@ -175,20 +176,21 @@ def check(
         if json:
             _print_json(facts)
             return
-        typer.echo(f"{facts['scenario']}: the scenario is valid")
-        typer.echo(f"  target    {facts['target']}")
-        typer.echo(f"  dataset   {facts['items']} items, {facts['references']} with a reference, in {facts['dataset']}")
-        typer.echo(
+        lines = [
+            f"{facts['scenario']}: the scenario is valid",
+            f"  target    {facts['target']}",
+            f"  dataset   {facts['items']} items, {facts['references']} with a reference, in {facts['dataset']}",
             f"  load      {facts['turns']} turns in {facts['sessions']} sessions, {facts['sessions_at_once']} at once, "
-            f"{plan.audio_s / 60:.1f} min of audio"
-        )
-        typer.echo(f"  time      about {duration(plan.duration_s)}")
-        for gate in facts["gates"] or ["none: the run cannot fail on what it measures"]:
-            typer.echo(f"  gate      {gate}")
-        for doubt in facts["undecidable_gates"]:
-            typer.echo(f"  warning   this gate cannot be decided and will fail: {doubt}")
-        for note in facts["notes"]:
-            typer.echo(f"  note      {note}")
+            f"{plan.audio_s / 60:.1f} min of audio",
+            f"  time      about {duration(plan.duration_s)}",
+        ]
+        lines += [f"  gate      {gate}" for gate in facts["gates"] or ["none: the run cannot fail on what it measures"]]
+        lines += [
+            f"  warning   this gate cannot be decided and will fail: {doubt}" for doubt in prepared.doubtful_gates
+        ]
+        lines += [f"  note      {note}" for note in dataset.notes]
+        for line in lines:
+            _print(_visible(line).encode())
 
 
 @app.command()
@@ -293,7 +295,8 @@ def schema() -> None:
 
     from .scenario import json_schema
 
-    typer.echo(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2).decode())
+    with _our_errors():
+        _print(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2))
 
 
 @app.command()
@@ -327,9 +330,9 @@ def init(
         caller: Any = int(channel) if channel is not None and re.fullmatch("[0-9]{1,4}", channel) else channel
         result = init_dataset(folder, scenario_out=scenario, channel=caller, force=force)
         for path in (result.metadata, result.scenario):
-            typer.echo(os.fsencode(path))
+            _print(os.fsencode(path))
         for sentence in result.skipped:
-            typer.echo(f"left out: {sentence}", err=True)
+            typer.echo(_visible(f"left out: {sentence}"), err=True)
 
 
 def main() -> None:

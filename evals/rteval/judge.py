@@ -34,7 +34,7 @@ from .reporting.files import (
 from .reporting.rows import failed_turns, kinds_of_failure
 from .scoring.normalize import NORMALIZERS
 from .scoring.turns import TEXTS, Scoring, is_content_column, score_turns
-from .shards import SHARDS, Record, Torn, is_writing, iter_shards, shard_paths
+from .shards import SHARDS, Record, Torn, alone, is_writing, iter_shards, shard_paths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +83,11 @@ def judge(run_dir: Path, *, reports_written: bool = True) -> Judgement:
         RunFolderError: the folder holds no readable run, the run still goes, or the disk is full.
         GateError: a gate in ``run.json`` cannot be read.
     """
+    with alone(run_dir):
+        return _judge(run_dir, reports_written=reports_written)
+
+
+def _judge(run_dir: Path, *, reports_written: bool) -> Judgement:
     run = read_run(run_dir)
     _refuse_running(run_dir)
     gates = _gates(run)

@@ -32,7 +32,7 @@ from .client.frames import FrameBank
 from .client.session import Caller, Session, TimeoutsS, planned_row
 from .client.transport import Endpoint, speedups_missing
 from .corpus import Dataset, load_dataset
-from .errors import GateError, RtevalError, ScenarioError, UsageError
+from .errors import GateError, RtevalError, RunFolderError, ScenarioError, UsageError
 from .judge import Judgement, judge
 from .load import Engine, LoadModel
 from .load.health import HealthMeter
@@ -232,6 +232,7 @@ class _LiveRun:
         self._end: dict[str, Any] | None = None
         self._signalled = False
         self._any_ready = False
+        self._unwritable: RunFolderError | None = None
         self._warnings: list[str] = []
         limits = prepared.scenario.limits
         self._rules = StopRules(
@@ -305,8 +306,10 @@ class _LiveRun:
                 run_json["refusal"] = self._refusal() if nobody else None
                 run_json["target"]["credential"] = credential.kind
                 run_json["live"] = {"sessions_peak": caller.sessions_peak, "warnings": self._warnings}
-                writer.flush()
-                self._write_run_json(run_json)
+                try:
+                    writer.flush()
+                finally:
+                    self._write_run_json(run_json)
 
     async def _drive(self, caller: Caller, scenario: Scenario) -> None:
         prepared = self._prepared
@@ -335,6 +338,8 @@ class _LiveRun:
                 for position, planned in enumerate(turns):
                     self.turn(planned_row(caller, name, position, planned))
             self._meter.report()
+        if self._unwritable is not None:
+            raise self._unwritable
 
     async def _hold_session(self, name: str, turns: Sequence[PlannedTurn], due_ns: int) -> Sequence[PlannedTurn]:
         assert self._caller is not None
@@ -420,8 +425,13 @@ class _LiveRun:
 
     def _health(self, sample: Any) -> None:
         if self._writer is not None:
-            self._writer.health(sample)
-            self._writer.flush()
+            try:
+                self._writer.health(sample)
+                self._writer.flush()
+            except RunFolderError as error:
+                # A run that cannot be recorded is over: hours of it would be lost at the end.
+                self._unwritable = self._unwritable or error
+                self._engine.cut()
 
     # ---- ending early ----
 

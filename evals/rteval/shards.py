@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ __all__ = [
     "Records",
     "ShardWriter",
     "Torn",
+    "alone",
     "is_writing",
     "iter_shards",
     "read_shards",
@@ -206,6 +208,28 @@ def read_shards(run_dir: Path) -> Records:
             case Torn():
                 records.torn.append(record)
     return records
+
+
+@contextmanager
+def alone(run_dir: Path) -> Iterator[None]:
+    """Keep other judges out of a run folder; waits for the one that is in it (not where there are no file locks).
+
+    Raises:
+        RunFolderError: the folder cannot be opened.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        fd = os.open(run_dir, os.O_RDONLY)
+    except OSError as error:
+        raise RunFolderError(f"cannot read {run_dir}: {error.strerror}") from error
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _lock(fd: int) -> bool:

@@ -1039,8 +1039,8 @@ def test_an_error_after_the_answer_does_not_change_it(blank_row):
 # ---- what should not happen ----
 
 SURPRISES = [
-    pytest.param("text", started(), "speech_started_without_vad", id="text: speech"),
-    pytest.param("manual", started(), "speech_started_without_vad", id="manual: speech"),
+    pytest.param("text", started("i9"), "speech_started_without_vad", id="text: speech"),
+    pytest.param("manual", started("i9"), "speech_started_without_vad", id="manual: speech"),
     pytest.param("text", committed("i9"), "committed_without_audio", id="text: commit"),
 ]
 

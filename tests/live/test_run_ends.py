@@ -18,7 +18,9 @@ import orjson
 import pandas as pd
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from rteval.cli import app
 from rteval.errors import ScenarioError
 from rteval.judge import Judgement
 from rteval.run import RunOptions, _LiveRun, prepare, run
@@ -124,3 +126,13 @@ def test_a_second_signal_ends_at_once_also_while_the_loop_is_busy(scenario: Path
     finally:
         process.kill()
     assert process.returncode == 143, err
+
+
+def test_json_is_one_object_also_when_rteval_has_a_bug(scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("rteval.run.run", broken)
+    result = CliRunner().invoke(app, ["run", str(scenario), "--json"])
+    assert orjson.loads(result.stdout) == {"error": "ZeroDivisionError: ours", "hint": None, "exit_code": 70}
+    assert isinstance(result.exception, ZeroDivisionError)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rteval import plan as planning
 from rteval.corpus import Dataset, Item
+from rteval.errors import ScenarioError
 from rteval.plan import plan, start_times
 from rteval.scenario import Scenario
 
@@ -53,6 +54,11 @@ def test_items_are_dealt_out_in_order(items, per_session, sessions):
     found = dealt(plan(scenario(conversation={"items_per_session": per_session}), dataset(*made)))
     wanted = [session.split() if " " in session else list(session) for session in sessions]
     assert [[id_ for id_, _ in session] for session in found] == wanted
+
+
+def test_more_turns_than_fit_are_refused_before_they_are_made():
+    with pytest.raises(ScenarioError, match=r"load\.repeat: makes 2000000000000 turns of 2 items; 1000000 is the most"):
+        plan(scenario(load={"repeat": 10**12}), dataset(text("a"), text("b")))
 
 
 def test_each_repeat_is_a_pass_over_the_whole_dataset():

@@ -95,16 +95,23 @@ _ALL = (
         "response.create written (manual commit, text) or response.created received (server VAD) to the first "
         "audio delta",
     ),
-    _time("leading_silence_ms", "silence at the head of the answer's audio"),
+    _time(
+        "leading_silence_ms",
+        "silence at the head of the answer's audio: whole windows of 10 ms up to the first above -50 dBFS RMS",
+    ),
     _time("ttft_ms", "end of the caller's speech to arrival of the first text or transcript delta"),
     _time("input_transcript_ms", "end of the caller's speech to arrival of the finished transcription of it"),
     _time("response_ms", "end of the caller's speech to arrival of response.done"),
     _time(
         "wait_ms",
         "when the turn was due to arrival of response.done, less the length of the item's own audio: what a "
-        "caller waits, lateness of the schedule included",
+        "caller waits, lateness of the schedule included; none where audio was not paced",
     ),
-    _time("delta_gap_ms", "gaps between arrivals of consecutive audio deltas, pooled over all ok turns", Source.DELTAS),
+    _time(
+        "delta_gap_ms",
+        "gaps between arrivals of consecutive audio deltas of a turn, pooled over ok turns",
+        Source.DELTAS,
+    ),
     _time("delta_gap_p50_ms", "median gap between audio deltas, one sample a turn"),
     _time("delta_gap_p95_ms", "95th percentile of the gaps between audio deltas, one sample a turn"),
     _time("delta_gap_max_ms", "longest gap between audio deltas, one sample a turn"),
@@ -114,8 +121,8 @@ _ALL = (
         "first delta; below 1 is needed to play without stalls",
         unit="ratio",
     ),
-    _time("underrun_count", "stalls of a simulated player, one sample a turn", unit="stalls"),
-    _time("underrun_ms", "length of the stalls of a simulated player, one sample a turn"),
+    _time("underrun_count", "stalls of a player that starts at the first delta, one sample a turn", unit="stalls"),
+    _time("underrun_ms", "length of the stalls of that player, one sample a turn"),
     _time("talk_over_ms", "length of the audio in deltas that arrived before the caller's speech ended"),
     _time("output_audio_ms", "length of the answer's audio"),
     _time("input_audio_ms", "length of all audio sent for the turn, silence after the utterance included"),
@@ -167,7 +174,8 @@ _ALL = (
         Kind.COUNT,
         "1/s",
         Source.RUN,
-        "turns that ended by themselves (neither cut nor warm-up) per second",
+        "turns that ended by themselves (neither cut nor warm-up) per second, from the start of the first to the end "
+        "of the last",
         generator=True,
     ),
     Metric("goodput", Kind.COUNT, "1/s", Source.RUN, "ok turns within every limit of slo, per second", generator=True),

@@ -169,6 +169,7 @@ class Transport:
                 proxy=endpoint.proxy,
                 open_timeout=None,
                 ping_timeout=_PING_TIMEOUT_S,
+                close_timeout=None,  # ``close`` has a deadline of its own
                 **options,
             )
         except (OSError, InvalidHandshake, ConnectionClosed, InvalidURI, InvalidProxy, EOFError, ValueError) as error:

@@ -129,7 +129,7 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    shown = {name: entry for name, entry in metrics.items() if entry["n"]}
+    shown = {name: entry for name, entry in metrics.items() if entry["n"] and entry.get("value", 0) is not None}
     if not shown:
         return "## Metrics\n\nNothing was measured."
     first = {name: shown[name] for name in HEADLINES if name in shown}
@@ -138,7 +138,7 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         "## Metrics",
         *_metric_tables(first),
         "A dash is a number that was withheld: p95 needs 20 samples, p99 needs 100. "
-        "Left out are turns that were not ok, and the warm-up.",
+        "Left out are, for a time, turns that were not ok and the warm-up; for a rate, what its definition leaves out.",
     ]
     if rest:
         blocks += ["<details><summary>All other metrics</summary>", *_metric_tables(rest), "</details>"]

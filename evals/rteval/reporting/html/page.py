@@ -245,7 +245,7 @@ def gate_row(gate: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, A
     mark, word = GATE_MARKS.get(verdict, ("?", verdict or "not judged"))
     name = str(gate.get("metric", ""))
     unit = unit_of(name, metrics.get(metric_of(name)))
-    shown = number(gate.get("value"), unit)
+    shown = number(gate.get("value"), unit, n=counted_in(name, gate.get("n")))
     return {
         "text": clean(gate.get("text", "")),
         "metric": clean(name),
@@ -272,6 +272,8 @@ def headlines(metrics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         main = number(
             metric.get("p50") if timed else metric.get("value", metric.get("mean")), unit, n=counted_in(name, n)
         )
+        if main.exact is None:
+            continue
         found.append(
             {
                 "name": name,
@@ -386,7 +388,7 @@ def error_rows(table: pd.DataFrame, column: str, *, good: str = "ok") -> list[di
                 "stage": clean(stage),
                 "code": clean(code),
                 "count": len(group),
-                "share": number(len(group) / len(table), "ratio"),
+                "share": number(len(group) / len(table), "ratio", n=len(table)),
                 "example": clean(example),
             }
         )
