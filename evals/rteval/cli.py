@@ -144,7 +144,9 @@ def check(
     set_files: SetFiles = None,
     json: Json = False,
 ) -> None:
-    """Validate a scenario with its dataset and gates, and say what would run; connects to nothing.
+    """Say what a scenario would run, or what is wrong with it.
+
+    Checks the scenario, its dataset and its gates, and connects to nothing.
 
     \b
     Examples:
@@ -195,9 +197,10 @@ def check(
 
 @app.command()
 def report(run_name: RunName, out: Out = Path("reports"), json: Json = False) -> None:
-    """Make the tables and reports of a run again, without the target.
+    """Make the tables and reports of a run again.
 
-    Also for a run that was killed: what it had recorded is read, and the run counts as partial.
+    Works without the target, and also for a run that was killed: what it had recorded is read, and the run counts as
+    partial. Gates, checks and references are those of the scenario and the dataset when it ran.
 
     \b
     Examples:
@@ -213,7 +216,10 @@ def report(run_name: RunName, out: Out = Path("reports"), json: Json = False) ->
 
 @app.command()
 def score(run_name: RunName, out: Out = Path("reports"), json: Json = False) -> None:
-    """Score the transcripts of a run again and judge its gates, without the target.
+    """Score the transcripts of a run again.
+
+    Works without the target, with the scorers of this version of rteval; the gates are then judged again. Gates, checks
+    and references are those of the scenario and the dataset when it ran.
 
     \b
     Examples:
@@ -257,10 +263,17 @@ def simulate(
         typer.Option("--token", envvar="RTEVAL_SIMULATE_TOKEN", help="Let in only who sends this bearer token."),
     ] = None,
 ) -> None:
-    """Serve the realtime protocol from this machine: both dialects, voice activity detection, spoken answers.
+    """Serve the realtime protocol on this machine.
 
-    The first line on stdout says where it listens, with --tls the second one which CA file to trust. Ends on
-    SIGINT or SIGTERM.
+    Speaks both dialects, detects voice activity and answers with speech; a transcription is the dataset's own reference
+    with the word errors that the behaviour asks for. The first line on stdout says where it listens, with --tls the
+    second one which CA file to trust. Ends on SIGINT or SIGTERM.
+
+    \b
+    Paths, as the services have them (any model or deployment will do):
+      /openai/v1/realtime?model=NAME                                          dialect ga
+      /openai/realtime?api-version=2025-04-01-preview&deployment=NAME         dialect preview
+      /voice-live/realtime?api-version=2025-10-01&model=NAME                  Voice Live
 
     \b
     Examples:
@@ -304,7 +317,9 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR_OF_AUDIO", help="Folder with your recordings.")],
     scenario: Annotated[
         Path | None,
-        typer.Option("--scenario", envvar="RTEVAL_SCENARIO_OUT", help="Where to write the scenario; default: beside."),
+        typer.Option(
+            "--scenario", envvar="RTEVAL_SCENARIO_OUT", help="Where to write it; default: scenarios/NAME.yaml."
+        ),
     ] = None,
     channel: Annotated[
         str | None,
@@ -317,7 +332,7 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", envvar="RTEVAL_FORCE", help="Write over what is there.")] = False,
 ) -> None:
-    """Make a dataset and a scenario of a folder with your own recordings.
+    """Make a dataset and a scenario of your recordings.
 
     \b
     Examples:
@@ -333,6 +348,9 @@ def init(
             _print(os.fsencode(path))
         for sentence in result.skipped:
             typer.echo(_visible(f"left out: {sentence}"), err=True)
+        where = _visible(str(result.metadata))
+        typer.echo(f"next: write a transcription into the lines of {where} where you have one, then", err=True)
+        typer.echo(f"  rteval run {_visible(str(result.scenario))}", err=True)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from rteval.audio import DETECTOR, AudioFileError, AudioReader, Channel, Encoder, Samples, pick_channel
 from rteval.errors import DatasetError
 from rteval.formats import AudioFormat
-from rteval.metadata import COLUMNS, METADATA, Problems, Row, cell_faults, read_rows
+from rteval.metadata import COLUMNS, MEANT, METADATA, Problems, Row, cell_faults, read_rows
 from rteval.recordings import Recording, find_recording
 
 __all__ = ["DETECTOR", "Channel", "Dataset", "Item", "load_dataset"]
@@ -203,7 +203,9 @@ def _find_metadata(folder: Path) -> Path:
 def _notes(metadata: Path, rows: Iterable[Row]) -> Iterator[str]:
     known = {column for row in rows for column in row.cells if column in COLUMNS}
     for column in dict.fromkeys(column for row in rows for column in row.cells if column not in COLUMNS):
-        near = difflib.get_close_matches(column, [name for name in COLUMNS if name not in known], 1, 0.8)
+        unused = [name for name in COLUMNS if name not in known]
+        near = [name for name in (MEANT.get(column.lower()),) if name in unused]
+        near = near or difflib.get_close_matches(column, unused, 1, 0.8)
         if near:
             yield f"{metadata}: column {column!r} is kept as it is; if {near[0]!r} was meant, rename it"
 

@@ -61,7 +61,8 @@ limits:
 gates:
   - error_rate <= 0.01
   - {gate}
-  # With a "transcription" in the lines of metadata.jsonl:
+  # With a "transcription" in the lines of metadata.jsonl, and a real service (the embedded server does not listen, it
+  # gives the transcription back):
   # - input_wer <= 0.10
 """
 

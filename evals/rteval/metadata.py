@@ -17,14 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["COLUMNS", "METADATA", "Faults", "Problems", "Row", "cell_faults", "read_rows"]
+__all__ = ["COLUMNS", "MEANT", "METADATA", "Faults", "Problems", "Row", "cell_faults", "read_rows"]
 
 METADATA: Final = ("metadata.jsonl", "metadata.csv")
 """Names of the file that lists the items, the preferred one first."""
 
+MEANT: Final = dict.fromkeys(
+    ("reference", "transcript", "sentence", "normalized_text"), "transcription"
+) | dict.fromkeys(("prompt", "question"), "text")
+"""What other data sets call our columns."""
 AUDIO_ONLY: Final = ("channel", "start_s", "end_s", "speech_end_ms")
 PROMPT_ONLY: Final = ("text", "instructions")
 
+
+MAX_DEPTH: Final = 50
+"""Levels of lists and objects in one row."""
 
 Faults = Iterator[tuple[str, str]]
 """What is wrong, each with its cure."""
@@ -158,10 +165,17 @@ def cell_faults(cells: Mapping[str, Any]) -> Faults:
         fault = COLUMNS[column](value) if column in COLUMNS and value is not None else None
         if fault:
             yield f"{column} {fault[0]}", fault[1]
+    if _is_deep(cells):
+        yield f"is nested deeper than {MAX_DEPTH} levels", "write flatter values"
+        return
     try:
         json.dumps(cells, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         yield "holds text that is not valid Unicode", "mend the \\u escapes of this line"
+    try:
+        json.dumps({column: value for column, value in cells.items() if column not in COLUMNS}, allow_nan=False)
+    except ValueError:
+        yield "holds a number that is too large", "write a smaller one, or a text in quotes"
     audio = cells.get("file_name") is not None
     text = any(cells.get(column) is not None for column in PROMPT_ONLY)
     if audio and text:
@@ -173,6 +187,21 @@ def cell_faults(cells: Mapping[str, Any]) -> Faults:
     for column in AUDIO_ONLY if text and not audio else ():
         if cells.get(column) is not None:
             yield f"{column} belongs to audio, and this is a text prompt", f"remove {column}"
+
+
+def _is_deep(value: object) -> bool:
+    """Whether there are more levels of lists and objects in one another than every reader of the rows can follow."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return any(isinstance(inner, dict | list) for inner in level)
 
 
 # What is wrong with a cell and the cure, or None.

@@ -129,6 +129,6 @@ class Progress:
         table = Table(title=f"{self._name}, {duration(self._tally.elapsed_s)}", title_justify="left")
         cells = self._tally.cells()
         for name, _ in cells:
-            table.add_column(name, no_wrap=name != "errors")
+            table.add_column(name, no_wrap=name != "errors", min_width=6)
         table.add_row(*(value for _, value in cells))
         return table

@@ -53,6 +53,11 @@ from .targets import Address, target_address
 
 __all__ = ["Prepared", "RunOptions", "prepare", "run"]
 
+ECHO = (
+    "the embedded server does not recognise words: its transcription is the dataset's own with the word errors that "
+    "its behaviour asks for, so input_wer tests the way there and back, and no recogniser"
+)
+
 METRICS_VERSION = 1
 """Version of the definitions of the metrics; rises when one changes its meaning."""
 
@@ -92,6 +97,12 @@ class Prepared:
     gates: tuple[Gate, ...]
     address: Address
     settings: SessionSettings
+
+    @property
+    def says_nothing_of_recognition(self) -> bool:
+        """Whether word error rates will be those that the embedded server makes up."""
+        transcribes = self.settings.transcription is not None and self.dataset.references > 0
+        return self.address.embedded and transcribes and self.scenario.scoring.wer
 
     @property
     def doubtful_gates(self) -> list[str]:
@@ -278,6 +289,8 @@ class _LiveRun:
             f"{prepared.plan.turns} turns in {len(prepared.plan.sessions)} sessions, "
             f"{prepared.plan.sessions_at_once} at once, about {duration(prepared.plan.duration_s)}"
         )
+        if prepared.says_nothing_of_recognition:
+            self._warn(ECHO, kind="note")
         for sentence in (*prepared.dataset.notes, *(f"gate {doubt}" for doubt in prepared.doubtful_gates)):
             self._warn(sentence)
         caller.frames.warm(prepared.dataset.items)
@@ -489,7 +502,7 @@ class _LiveRun:
                 self._writer.flush()
         if (self._folder / "run.json").exists():
             self._console.print(
-                f"ended at once; `rteval report {self._folder}` makes the tables", markup=False, soft_wrap=True
+                f"\nended at once; `rteval report {self._folder}` makes the tables", markup=False, soft_wrap=True
             )
         os._exit(128 + number)
 
@@ -564,10 +577,10 @@ class _LiveRun:
         if self._options.progress:
             self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
-    def _warn(self, sentence: str) -> None:
+    def _warn(self, sentence: str, *, kind: str = "warning") -> None:
         self._warnings.append(sentence)
         if self._options.progress:
-            self._console.print(f"warning: {sentence}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"{kind}: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,10 @@ SLO_METRICS = (
     "input_audio_ms",
     "speech_ms",
     "backpressure_ms",
+    "input_wer",
+    "input_cer",
+    "output_wer",
+    "output_cer",
 )
 """What a turn's limits in ``slo`` may name."""
 
@@ -446,10 +450,9 @@ class Report(Model):
 
 
 class Scenario(Model):
-    """One scenario: what is run against what, and what decides that it went well.
+    """One scenario: what is run against what, and what decides that it went well."""
 
-    Made from a file by ``load_scenario``. Rules that join several keys are judged there, not here.
-    """
+    # Made from a file by ``load_scenario``; rules that join several keys are judged there.
 
     schema_version: Annotated[Literal[1], Field(description="Version of this format.")] = 1
     name: Annotated[

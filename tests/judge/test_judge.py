@@ -142,7 +142,7 @@ def test_a_late_generator_makes_the_run_invalid_and_keeps_the_content(make_run: 
     judgement = judge(make_run([make_turn()], health=late(), gates=gates))
     assert (judgement.exit_code, judgement.summary["state"]) == (4, "invalid")
     assert [gate["verdict"] for gate in judgement.summary["gates"]] == ["invalid", "pass"]
-    assert "more workers" in judgement.summary["health"]["reasons"][0]
+    assert "fewer sessions" in judgement.summary["health"]["reasons"][0]
 
 
 def test_a_finished_run_with_rows_missing_is_partial(make_run: MakeRun, make_turn: MakeTurn) -> None:

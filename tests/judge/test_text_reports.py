@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rteval.judge import judge
 from rteval.records import HealthSample, Outcome, Stage, TurnRecord
+from rteval.reporting.html.page import gate_row, headlines
 from rteval.reporting.junit import junit, xml_text
 from rteval.reporting.markdown import escape, markdown
 from rteval.reporting.words import say_gate, say_value, say_verdict
@@ -138,7 +139,7 @@ def test_the_summary_page_begins_with_the_verdict(make_run: MakeRun, make_turn: 
     assert "time to first audio: end of the caller's speech" in page
     assert "branch=main" in page
     assert "How it ended: all done" in page
-    assert "use more workers or fewer sessions" in page
+    assert "use fewer sessions" in page
     assert "93%" in page
     assert "`turns.parquet`" in page
 
@@ -151,6 +152,27 @@ def test_the_summary_page_of_nothing_is_a_page() -> None:
     assert "1 lines of the shards could not be read" in page
     unknown = markdown({}, summary(gates=[gate("later_metric", "inconclusive")], exit_code=1), [])
     assert "| inconclusive | `later_metric < 1` |" in unknown
+
+
+def test_a_gate_on_a_share_of_few_shows_a_count_in_every_report() -> None:
+    """25 % of 8 says more than was measured; a word error rate has words below the line, whatever n is."""
+    few = gate("error_rate", "fail", value=0.25, limit=0.1, n=8)
+    words = gate("input_wer", "fail", value=0.25, limit=0.1, n=8)
+    metrics = {"error_rate": {"n": 8, "unit": "ratio"}, "input_wer": {"n": 8, "unit": "ratio"}}
+    assert (gate_row(few, metrics)["value"].text, gate_row(few, metrics)["value"].exact) == ("2 of 8", 0.25)
+    assert gate_row(words, metrics)["value"].text == "25.0\u202f%"
+    text = markdown({}, summary(gates=[few, words]), [])
+    assert "| 2 of 8 | 10.00 % | 8 |" in text
+    assert "| 25.00 % | 10.00 % | 8 |" in text
+
+
+def test_what_has_no_value_is_no_headline() -> None:
+    entry = {"n": 6, "left_out": 0, "unit": "1/s", "value": None, "reason": "no turn was started"}
+    assert headlines({"turns_per_s": entry}) == []
+    assert "`turns_per_s`" not in markdown({}, summary(metrics={"turns_per_s": entry}), [])
+    measured = {"turns_per_s": entry | {"value": 0.5}}
+    assert [card["main"].exact for card in headlines(measured)] == [0.5]
+    assert "`turns_per_s` | 0.50 /s | 6 | 0 |" in markdown({}, summary(metrics=measured), [])
 
 
 def test_many_kinds_of_failure_are_cut_off_and_said() -> None:
@@ -201,7 +223,7 @@ def test_numbers_are_said_with_their_unit(value: float | None, unit: str, n: int
 
 def test_a_missed_gate_is_named_with_value_limit_and_n() -> None:
     assert say_gate(gate("ttfa_ms.p95", "fail")) == "fail: ttfa_ms.p95 < 1 (value 2, limit 1, n 3)"
-    assert say_gate(gate("m", "no_data", value=None)) == "no_data: m < 1 (value no value, limit 1, n 3) (why)"
+    assert say_gate(gate("m", "no_data", value=None)) == "no_data: m < 1 (not measured, limit 1, n 3): why"
 
 
 VERDICTS = [

@@ -195,11 +195,13 @@ def test_a_message_does_not_repeat_a_secret(problems, text):
 @given(st.text(st.characters(categories=["L", "N", "P"]), min_size=6))
 def test_no_secret_comes_out_again(tmp_path_factory, secret):
     path = tmp_path_factory.getbasetemp() / "secret.yaml"
+    # No header can carry other letters, and such a scenario is refused.
+    headers = '{Authorization: "Bearer ${MY_KEY}", x-any: "${MY_KEY}"}' if secret.isascii() else "{}"
     path.write_text(
         "target:\n"
         "  provider: custom\n"
         "  url: wss://h/p?api-key=${MY_KEY}&x=${MY_KEY}\n"
-        '  headers: {Authorization: "Bearer ${MY_KEY}", x-any: "${MY_KEY}"}\n'
+        f"  headers: {headers}\n"
         "  behaviour: {a: [{b: '${MY_KEY}'}]}\n"
         "dataset: d\n"
         'session: {instructions: "<${MY_KEY}>", tools: [{type: function, name: "${MY_KEY}"}]}\n'

@@ -21,6 +21,7 @@ from .stats import MIN_SAMPLES
 
 __all__ = [
     "DEFAULT_GATE",
+    "WORD_RATES",
     "Facts",
     "Gate",
     "GateResult",
@@ -44,6 +45,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 
 WORD_RATES = ("input_wer", "input_cer", "output_wer", "output_cer")
+"""The rates that are pooled over a run and also known of each turn."""
 
 EXAMPLE = "expected e.g. 'ttfa_ms.p95 < 1200' or 'input_wer <= 0.10'"
 
@@ -247,7 +249,7 @@ def _judge(gate: Gate, entry: Mapping[str, Any] | None, invalid: str | None) -> 
     if holds:
         return GateResult(gate, value, Verdict.PASS, None, n)
     return GateResult(
-        gate, value, Verdict.FAIL, f"{gate.name} is {_number(value or 0.0)}, not {gate.op} {_number(gate.limit)}", n
+        gate, value, Verdict.FAIL, f"{gate.name} is {value or 0.0:.6g}, not {gate.op} {_number(gate.limit)}", n
     )
 
 
@@ -314,6 +316,7 @@ def _later(text: str) -> str | None:
 
 
 def _number(value: float) -> str:
+    """The exact number: a gate is written with it."""
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 

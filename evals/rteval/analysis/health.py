@@ -13,7 +13,7 @@ from .stats import percentile
 
 __all__ = ["judge_health"]
 
-CURE = "use more workers or fewer sessions, or raise limits.{name} if this lateness does not matter to you"
+CURE = "use fewer sessions or an idler machine, or raise limits.{name} if this lateness does not matter to you"
 
 
 def judge_health(health: pd.DataFrame, limits: Mapping[str, float | None]) -> dict[str, Any]:

@@ -82,7 +82,9 @@ def _tokens(name: str, what: str) -> Metric:
 _ALL = (
     # ---- latency, per turn ----
     _time(
-        "ttfa_ms", "time to first audio: end of the caller's speech to arrival of the first audio delta with payload"
+        "ttfa_ms",
+        "time to first audio: end of the caller's speech (of a text prompt: response.create written) to arrival of "
+        "the first audio delta with payload",
     ),
     _time(
         "v2v_ms",

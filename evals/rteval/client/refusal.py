@@ -78,6 +78,7 @@ def explain_error_code(
 
 
 _NO_CREDENTIAL = "wants a credential, and none was sent"
+_CREDENTIAL_HINT = "set target.auth to entra, or to api_key with the variable that holds it in target.api_key_env"
 
 
 def _judge(
@@ -130,7 +131,7 @@ def _unauthorised(code: str, message: str, kind: str, provider: str, url: str) -
     if _lacks_role(code, message):
         return "knows this identity, but it lacks a role", f"give the identity {ROLE}"
     if kind == "none":
-        return _NO_CREDENTIAL, "set target.auth to api_key or entra"
+        return _NO_CREDENTIAL, _CREDENTIAL_HINT
     if kind.startswith("entra"):
         return (
             "refused the Entra ID token",
@@ -153,7 +154,7 @@ def _forbidden(code: str, message: str, kind: str) -> tuple[str, str | None]:
     if _lacks_role(code, message) or kind.startswith("entra"):
         return "knows this identity, but it lacks a role", f"give the identity {ROLE}"
     if kind == "none":
-        return _NO_CREDENTIAL, "set target.auth to api_key or entra"
+        return _NO_CREDENTIAL, _CREDENTIAL_HINT
     return (
         f"does not allow this with the {_noun(kind)}",
         "check that the key's project may use this model and that no network rule keeps you out",
@@ -175,7 +176,10 @@ def _not_found(code: str, message: str, provider: str) -> tuple[str, str | None]
             "check target.endpoint and target.deployment; with target.dialect: preview also target.api_version "
             "(retired versions answer like this)",
         )
-    return "has nothing at this address", "check target.endpoint or target.url"
+    return (
+        "has nothing at this address",
+        "check target.endpoint; target.url is a whole address, e.g. wss://HOST/openai/v1/realtime?model=NAME",
+    )
 
 
 def _redirected(location: str | None) -> tuple[str, str | None]:

@@ -25,7 +25,7 @@ from ..realtime import pacing
 from ..realtime.conversation import Conversation
 from ..realtime.dialects import Dialect
 from ..realtime.turn import Mode, Turn, TurnSpec
-from ..records import DeltaKind, Outcome, SessionRecord, Stage, TurnRecord
+from ..records import DeltaKind, Outcome, SessionRecord, Stage, TranscriptOutcome, TurnRecord
 from ..redact import redact
 from .auth import Credential
 from .frames import FrameBank, Speech
@@ -224,9 +224,8 @@ class Session:
                     caller.endpoint, headers, on_frame=self._on_frame, on_lost=self._on_lost
                 )
         except TimeoutError:
-            self._not_ready(
-                "timeout", Stage.CONNECT, "connect_timeout", "no WebSocket within target.timeouts.connect_s"
-            )
+            sentence = f"no WebSocket from {caller.endpoint.host} within target.timeouts.connect_s"
+            self._not_ready("timeout", Stage.CONNECT, "connect_timeout", sentence, "check the address and the network")
             return False
         except RefusedError as error:
             self._not_ready("refused", Stage.CONNECT, "no_credential", str(error), error.hint)
@@ -697,6 +696,7 @@ class Session:
 def planned_row(caller: Caller, session: str, position: int, plan: PlannedTurn) -> TurnRecord:
     """The row of a planned turn as it stands before anything happened: ``cut``."""
     item = plan.item
+    asked = item.modality == "audio" and caller.settings.transcription is not None
     return TurnRecord(
         run_id=caller.run_id,
         variant=caller.variant,
@@ -711,6 +711,7 @@ def planned_row(caller: Caller, session: str, position: int, plan: PlannedTurn) 
         conversation_id=item.conversation_id,
         dialect=caller.dialect.name,
         outcome=Outcome.CUT,
+        transcript_outcome=TranscriptOutcome.MISSING if asked else TranscriptOutcome.OFF,
         reference=item.reference,
         expect=item.expect,
         meta=item.meta,

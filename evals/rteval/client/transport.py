@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
@@ -59,6 +60,11 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: str | None = None
     proxy: str | None = None
+
+    @property
+    def host(self) -> str:
+        """Host and port, without anything that may be secret."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
 
     @property
     def secure(self) -> bool:
@@ -173,7 +179,7 @@ class Transport:
                 **options,
             )
         except (OSError, InvalidHandshake, ConnectionClosed, InvalidURI, InvalidProxy, EOFError, ValueError) as error:
-            raise _handshake_error(error, proxied=endpoint.proxy is not None) from error
+            raise _handshake_error(error, endpoint) from error
         assert isinstance(connection, _StampedConnection)
         return cls(connection)
 
@@ -240,10 +246,11 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca_file)
 
 
-def _handshake_error(error: Exception, *, proxied: bool) -> HandshakeError:
+def _handshake_error(error: Exception, endpoint: Endpoint) -> HandshakeError:
     """What went wrong, as one of ours."""
+    where = endpoint.host
     match error:
-        case socket.gaierror() | ConnectionRefusedError() if proxied:
+        case socket.gaierror() | ConnectionRefusedError() if endpoint.proxy is not None:
             hint = "check target.proxy"
             return HandshakeError("the proxy cannot be reached", code="proxy", hint=hint)
         case InvalidStatus():
@@ -264,16 +271,19 @@ def _handshake_error(error: Exception, *, proxied: bool) -> HandshakeError:
         case ssl.SSLError():
             return HandshakeError(f"no TLS with the target: {error.reason or error}", code="tls")
         case socket.gaierror():
-            return HandshakeError("the target's host name is unknown", code="dns", hint="check target.endpoint")
+            hint = "check target.endpoint or target.url, and this machine's name resolution"
+            return HandshakeError(f"the host name of {where} is unknown", code="dns", hint=hint)
         case ConnectionRefusedError():
             hint = "check the address, and that the server is running"
-            return HandshakeError("nothing listens at the target's address", code="connection_refused", hint=hint)
+            return HandshakeError(f"nothing listens at {where}", code="connection_refused", hint=hint)
         case ProxyError() | InvalidProxy():
             return HandshakeError("the proxy did not connect us", code="proxy", hint="check target.proxy")
         case InvalidMessage() | ConnectionClosed() | EOFError():
-            return HandshakeError("the target closed the connection during the handshake", code="handshake_closed")
+            message = f"{where} closed the connection during the handshake"
+            return HandshakeError(message, code="handshake_closed", hint="check that it is a WebSocket server")
         case InvalidHandshake():
-            return HandshakeError(f"the target does not speak WebSocket: {error}", code="bad_handshake")
+            hint = "check that it is a WebSocket server"
+            return HandshakeError(f"{where} does not speak WebSocket: {error}", code="bad_handshake", hint=hint)
         case OSError():
             text = error.strerror or type(error).__name__
             return HandshakeError(f"could not connect: {text}", code="connect_failed")

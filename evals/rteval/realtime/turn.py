@@ -743,7 +743,8 @@ class Turn:
         )
 
     def _talk_over_ms(self) -> float | None:
-        if self.speech_end_ns is None or self.spec.mode is Mode.TEXT:
+        heard = any(answer.first_audio_ns is not None for answer in self._answers)
+        if self.speech_end_ns is None or self.spec.mode is Mode.TEXT or not heard:
             return None
         early = sum(
             size

@@ -40,6 +40,7 @@ __all__ = [
 
 RUN, SUMMARY, SUMMARY_MD, JUNIT, PAGE = "run.json", "summary.json", "summary.md", "junit.xml", "report.html"
 TURNS_CSV, LATEST = "turns.csv", "latest"
+_RUN_HINT = "give a run folder, a run id, 'latest', or SCENARIO/latest"
 
 
 def find_run(arg: str, reports: Path) -> Path:
@@ -67,15 +68,21 @@ def find_run(arg: str, reports: Path) -> Path:
         return _follow(path)
     if path.is_dir() and arg != LATEST:
         raise RunFolderError(f"{arg} is no run folder: it has no {RUN}", hint="a run folder is reports/SCENARIO/RUN_ID")
+    if (named := reports / arg) != path and path.name != arg and arg not in (".", ".."):
+        # SCENARIO/latest and SCENARIO/RUN_ID, as the folders under the reports are called.
+        if named.name == LATEST and named.is_file():
+            return _follow(named)
+        if (named / RUN).is_file():
+            return named
     if path.name != arg or arg in (".", ".."):
-        raise RunFolderError(f"there is no run folder {arg}")
+        raise RunFolderError(f"there is no run folder {arg}, and none under {reports}", hint=_RUN_HINT)
     if arg == LATEST:
         return _newest(reports)
     found = sorted(path.parent for path in reports.glob(f"*/{_literal(arg)}/{RUN}"))
     if len(found) > 1:
         raise RunFolderError(f"several runs are called {arg}: {', '.join(map(str, found))}", hint="give the folder")
     if not found:
-        raise RunFolderError(f"no run is called {arg!r} under {reports}", hint="give a folder, a run id or 'latest'")
+        raise RunFolderError(f"no run is called {arg!r} under {reports}", hint=_RUN_HINT)
     return found[0]
 
 

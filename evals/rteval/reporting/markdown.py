@@ -93,6 +93,8 @@ def _turns(counts: Mapping[str, Any]) -> str:
 
 
 def _notes(run: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterable[str]:
+    if run.get("refusal"):
+        yield f"Why nobody got in: {run['refusal']['message']}"
     detail = (run.get("end") or {}).get("detail")
     if detail:
         yield f"How it ended: {detail}"

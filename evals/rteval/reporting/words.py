@@ -40,9 +40,9 @@ def measured(name: str, entry: Mapping[str, Any], stat: str) -> str:
 
 def say_gate(gate: Mapping[str, Any]) -> str:
     """Word one gate's result in a line: what, value, limit, n, and why it does not hold."""
-    reason = f" ({gate['reason']})" if gate["reason"] and gate["verdict"] != "fail" else ""
-    value = "no value" if gate["value"] is None else f"{gate['value']:.6g}"
-    return f"{gate['verdict']}: {gate['text']} (value {value}, limit {gate['limit']:.6g}, n {gate['n']}){reason}"
+    reason = f": {gate['reason']}" if gate["reason"] and gate["verdict"] != "fail" else ""
+    value = "not measured" if gate["value"] is None else f"value {gate['value']:.6g}"
+    return f"{gate['verdict']}: {gate['text']} ({value}, limit {gate['limit']:.6g}, n {gate['n']}){reason}"
 
 
 def say_verdict(summary: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import pybase64
 
 from ..realtime import events as ev
@@ -140,9 +139,8 @@ class Session:
         if audio is not None:
             try:
                 return self._append(audio, now_ns)
-            except Refusal as refusal:
-                self._outlet.refuse(refusal, _sniffed_event_id(data))
-                return
+            except Refusal:
+                pass  # Read as a whole below, for what was skipped: whether it is JSON at all, and its event id.
         try:
             frame = read_client_frame(data)
         except FrameRefused as refused:
@@ -367,12 +365,6 @@ class Session:
 
     def _cancel_response(self, frame: ClientFrame) -> None:
         self._responder.cancel(frame.body.get("response_id"))
-
-
-def _sniffed_event_id(data: bytes | bytearray) -> str | None:
-    """The event id of an append that was not parsed."""
-    event_id = orjson.loads(data).get("event_id")
-    return event_id if isinstance(event_id, str) else None
 
 
 _REQUESTS: dict[str, Callable[[Session, ClientFrame], None]] = {
