@@ -327,6 +327,9 @@ TOLD = [
                  ev.SpeechStarted(item_id="i1", audio_start_ms=320), id="speech started"),
     pytest.param({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 1400, "item_id": "i1"},
                  ev.SpeechStopped(item_id="i1", audio_end_ms=1400), id="speech stopped"),
+    pytest.param({"type": "input_audio_buffer.timeout_triggered", "audio_start_ms": 900, "audio_end_ms": 5900,
+                  "item_id": "i1"},
+                 ev.InputTimedOut(item_id="i1", audio_start_ms=900, audio_end_ms=5900), id="input timed out"),
     pytest.param({"type": "response.created", "response": {"id": "r1", "status": "in_progress", "usage": None,
                                                            "metadata": {"n": "1", "m": 1}}},
                  ev.ResponseCreated(response=ev.Response(id="r1", status="in_progress", metadata={"n": "1"})),
@@ -409,7 +412,7 @@ EVENT_TYPES = sorted({type(case.values[1]) for case in TOLD} | {ev.AudioDelta}, 
 def test_every_server_event_has_a_name_in_every_dialect():
     """None is a name too: the dialect does not have it."""
     assert set(GA.server_names) == set(PREVIEW.server_names) == set(EVENT_TYPES)
-    assert [name for name, wire in PREVIEW.server_names.items() if wire is None] == [ev.ItemDone]
+    assert [name for name, wire in PREVIEW.server_names.items() if wire is None] == [ev.ItemDone, ev.InputTimedOut]
     assert all(GA.server_names.values())
 
 
@@ -486,6 +489,7 @@ NOTHINGS = [
     ev.AudioCleared(),
     ev.SpeechStarted(item_id=None),
     ev.SpeechStopped(item_id=None),
+    ev.InputTimedOut(item_id=None),
     ev.ResponseCreated(response=ev.Response(id="", status="")),
     ev.ResponseDone(response=ev.Response(id="", status="")),
     ev.OutputItemAdded(response_id=None, item=ev.Item(id=None)),

@@ -694,6 +694,12 @@ def test_a_calls_output_must_name_its_call(line, item, code, param):
         pytest.param("{", "invalid_json", None, id="malformed"),
         pytest.param('{"type":"input_audio_buffer.append" "audio":""}', "invalid_json", None, id="malformed append"),
         pytest.param("[]", "invalid_event", None, id="no object"),
+        pytest.param(
+            '{"type":"input_audio_buffer.append","audio":"AA\nAA"}', "invalid_json", None, id="line break in audio"
+        ),
+        pytest.param(
+            '{"type":"input_audio_buffer.append","event_id":"a\n","audio":"!"}', "invalid_json", None, id="in an id"
+        ),
         pytest.param(b"\x00", "invalid_event", None, id="binary"),
         pytest.param('{"type":"what.is.this"}', "invalid_value", "type", id="unknown type"),
         pytest.param("{}", "missing_required_parameter", "type", id="no type"),
@@ -720,6 +726,66 @@ def test_an_unknown_type_is_told_what_there_is(line):
     message = error_of(line.hear())["message"]
     assert "'session.update'" in message
     assert "'response.cancel'" in message
+
+
+CLIENT_TYPES = {
+    "session.update", "transcription_session.update", "input_audio_buffer.append", "input_audio_buffer.commit",
+    "input_audio_buffer.clear", "conversation.item.create", "conversation.item.truncate", "conversation.item.delete",
+    "conversation.item.retrieve", "response.create", "response.cancel",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "types"),
+    [
+        pytest.param("/openai/v1/realtime?model=test", CLIENT_TYPES | {"session.close"}, id="ga"),
+        pytest.param("/openai/realtime?api-version=2025-04-01-preview&deployment=test", CLIENT_TYPES, id="preview"),
+        pytest.param(
+            "/openai/realtime?api-version=2024-10-01-preview&deployment=test",
+            CLIENT_TYPES - {"transcription_session.update", "conversation.item.retrieve"},
+            id="first preview",
+        ),
+    ],
+)
+def test_each_flavour_lists_what_it_can_be_asked(quick, dial, path, types):
+    with dial(quick.url, path=path) as line:
+        line.until("session.created")
+        line.say("what.is.this")
+        said = error_of(line.hear())["message"].partition("Supported values are: ")[2]
+        assert {word.strip("'. ") for word in said.replace(" and ", ", ").split(",")} == types
+
+
+def test_a_ga_session_is_closed_on_request(quick, dial):
+    with dial(quick.url, "ga") as line:
+        line.until("session.created")
+        line.say("session.close")
+        with pytest.raises(ConnectionClosed) as caught:
+            line.hear()
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1000
+
+
+@pytest.mark.parametrize(
+    ("metadata", "code", "param"),
+    [
+        pytest.param(dict.fromkeys(map(str, range(17)), "x"), "object_above_max_properties", "", id="pairs"),
+        pytest.param({"k" * 65: "x"}, "string_above_max_length", "", id="key"),
+        pytest.param({"k": "x" * 513}, "string_above_max_length", ".k", id="value"),
+        pytest.param({"k": 7}, "invalid_type", ".k", id="no text"),
+    ],
+)
+def test_metadata_is_small(line, metadata, code, param):
+    line.say("response.create", response={"metadata": metadata})
+    error = error_of(line.hear())
+    assert (error["code"], error["param"]) == (code, f"response.metadata{param}")
+
+
+def test_a_clients_audio_is_not_sent_back_with_its_item(line):
+    audio = base64.b64encode(bytes(9_600)).decode()
+    parts = [{"type": "input_text", "text": "Listen:"}, {"type": "input_audio", "audio": audio}]
+    line.say("conversation.item.create", item={"type": "message", "role": "user", "content": parts})
+    content = line.hear()["item"]["content"]
+    assert content == [parts[0], {"type": "input_audio", "transcript": None}]
 
 
 def test_an_error_echoes_the_clients_event_id_or_null(line):

@@ -51,6 +51,12 @@ def ask(target: str, headers: dict[str, str] | None = None, *subprotocols: str) 
             ask(PREVIEW.replace("2025-04-01", "2024-10-01")), "preview-2024-10", "realtime", id="first preview"
         ),
         pytest.param(ask(PREVIEW, {"user-agent": "ms-rtclient/0.5.4"}), "preview-2024-10", "realtime", id="rtclient"),
+        pytest.param(
+            ask(OPENAI, {"openai-beta": "realtime=v1", "user-agent": "ms-rtclient/0.5.4"}),
+            "preview-2024-10",
+            "realtime",
+            id="rtclient at openai",
+        ),
         pytest.param(ask("/openai/v1/realtime?intent=transcription"), "ga", "transcription", id="ga transcription"),
         pytest.param(
             ask("/openai/realtime?api-version=2025-04-01-preview&intent=transcription"),
@@ -87,6 +93,22 @@ def test_azure_refuses_by_http(target, status):
     assert isinstance(refused, Refused)
     assert refused.status == status
     assert set(json.loads(refused.body)["error"]) == {"code", "message"}
+
+
+SDK_HEADERS = {
+    "host", "connection", "upgrade", "origin", "user-agent", "accept", "accept-encoding", "content-type",
+    "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions", "openai-beta", "x-stainless-lang",
+    "x-stainless-os", "x-stainless-arch", "x-stainless-runtime", "x-ms-client-request-id",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", [GA, PREVIEW, VOICE_LIVE], ids=["ga", "preview", "voice-live"])
+@pytest.mark.parametrize(("count", "refused"), [(10, False), (11, True)])
+def test_azure_takes_ten_custom_headers_beside_the_usual_ones(target, count, refused):
+    headers = dict.fromkeys((*SDK_HEADERS, *(f"x-own-{number}" for number in range(count))), "x")
+    decision = OPEN.decide(ask(target, headers))
+    assert (isinstance(decision, Refused) and decision.status == 431) == refused
+    assert isinstance(OPEN.decide(ask(OPENAI, headers)), Admission)
 
 
 @pytest.mark.parametrize(

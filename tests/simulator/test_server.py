@@ -64,6 +64,7 @@ def test_tls_names_its_ca_in_the_second_line():
         pytest.param(["--dataset", "/nowhere"], "/nowhere", id="dataset"),
         pytest.param(["--behaviour-json", '{"speeed": 1}'], "speed", id="behaviour"),
         pytest.param(["--host", "203.0.113.1"], "cannot listen", id="address"),
+        pytest.param(["--truth", "/nowhere/truth.jsonl"], "cannot write the truth file", id="truth"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_exit_2(options, sentence):

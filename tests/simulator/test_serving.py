@@ -93,6 +93,7 @@ EVENTS = [
     ev.AudioCleared(),
     ev.SpeechStarted(item_id="item_1", audio_start_ms=0),
     ev.SpeechStopped(item_id="item_1", audio_end_ms=900),
+    ev.InputTimedOut(item_id="item_1", audio_start_ms=900, audio_end_ms=5900),
     ev.ResponseCreated(response=ev.Response(id="resp_1", status="in_progress")),
     ev.ResponseDone(response=ev.Response(id="resp_1", status="completed", output=(SPOKEN, CALLED), usage=USAGE)),
     ev.ResponseDone(response=ev.Response(id="resp_1", status="cancelled", reason="turn_detected", usage=USAGE)),

@@ -28,7 +28,9 @@ SAID = Recognised(item=HELLO, transcript="good morning everybody", ref_words=3, 
 class Bench:
     """One session under a clock that moves when told."""
 
-    def __init__(self, *, serving: Any = GA_SERVING, hears: Recognised | None = SAID, **behaviour: Any) -> None:
+    def __init__(
+        self, *, serving: Any = GA_SERVING, hears: Recognised | None = SAID, ids: int = 1, **behaviour: Any
+    ) -> None:
         self.lines: list[TruthLine] = []
         self.frames: list[tuple[int, Any]] = []
         self.ended: Close | Drop | None = None
@@ -41,7 +43,7 @@ class Bench:
             number=1,
             now_ns=0,
             unix_s=1_000_000.0,
-            rng=random.Random(1),
+            rng=random.Random(ids),
         )
         self.session.open()
         self._do()
@@ -536,8 +538,9 @@ def test_detection_off_in_the_behaviour_hears_nothing():
     assert bench.types == ["session.created"]
 
 
-def test_a_session_keeps_little_of_what_nobody_said():
-    bench = Bench()
+@pytest.mark.parametrize("vad", [True, False], ids=["vad", "deaf"])
+def test_a_session_keeps_little_of_what_nobody_said(vad):
+    bench = Bench(vad=vad)
     for _ in range(600):
         bench.append(PCM16.silence * 2_400)
     assert bench.session._intake.kept_ms < 2_500
@@ -584,3 +587,145 @@ def test_the_preview_response_object_echoes_flat_settings():
     bench.run()
     response = bench.response
     assert (response["voice"], response["max_output_tokens"], response["temperature"]) == ("echo", 500, 0.7)
+
+
+# ---- a caller who says nothing ----
+
+IDLE_MS = 5_000
+
+
+def waiting(**detection: Any) -> Bench:
+    """A session with an idle timeout whose first turn was answered, and whose caller is silent."""
+    bench = Bench(speed=0)
+    wanted = {"type": "server_vad", "idle_timeout_ms": IDLE_MS, **detection}
+    bench.say("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": wanted}}})
+    bench.append(spoken())
+    bench.run()
+    return bench
+
+
+def hush(bench: Bench, ms: float) -> None:
+    """So many milliseconds of silence, in appends of 100 ms."""
+    for _ in range(round(ms / 100)):
+        bench.append(PCM16.silence * 2_400)
+    bench.run()
+
+
+def test_silence_after_an_answer_becomes_a_turn():
+    bench = waiting()
+    playing_ms = sum(map(len, bench.audio)) / 48
+    media_ms = len(spoken()) / 48
+    hush(bench, playing_ms + IDLE_MS - 200)
+    assert len(bench.all("response.done")) == 1
+    seen = len(bench.frames)
+    hush(bench, 400)
+    (event,) = bench.all("input_audio_buffer.timeout_triggered")
+    assert event["audio_start_ms"] == pytest.approx(media_ms + playing_ms, abs=2)
+    assert event["audio_end_ms"] - event["audio_start_ms"] == pytest.approx(IDLE_MS, abs=100)
+    told = [frame for _, frame in bench.frames[seen:]]
+    assert [frame["type"] for frame in told][:5] == [
+        "input_audio_buffer.timeout_triggered",
+        "input_audio_buffer.committed",
+        "conversation.item.added",
+        "conversation.item.done",
+        "response.created",
+    ]
+    assert {told[0]["item_id"]} == {told[1]["item_id"], told[2]["item"]["id"], told[3]["item"]["id"]}
+    assert len(bench.all("response.done")) == 2
+    bench.say("conversation.item.retrieve", item_id=event["item_id"])
+    audio = base64.b64decode(bench.all("conversation.item.retrieved")[0]["item"]["content"][0]["audio"])
+    assert len(audio) / 48 == pytest.approx(event["audio_end_ms"] - event["audio_start_ms"], abs=2)
+
+
+def test_silence_before_the_first_answer_is_no_turn():
+    bench = Bench()
+    bench.say(
+        "session.update",
+        session={
+            "type": "realtime",
+            "audio": {"input": {"turn_detection": {"type": "server_vad", "idle_timeout_ms": IDLE_MS}}},
+        },
+    )
+    hush(bench, 3 * IDLE_MS)
+    assert not bench.all("input_audio_buffer.timeout_triggered")
+
+
+def test_without_an_idle_timeout_silence_is_no_turn():
+    bench = waiting(idle_timeout_ms=None)
+    hush(bench, sum(map(len, bench.audio)) / 48 + 2 * IDLE_MS)
+    assert not bench.all("input_audio_buffer.timeout_triggered")
+
+
+def test_a_caller_who_speaks_in_time_is_not_timed_out():
+    bench = waiting()
+    hush(bench, IDLE_MS - 1_000)
+    bench.append(spoken())
+    hush(bench, 1_000)
+    assert len(bench.all("response.done")) == 2
+    assert not bench.all("input_audio_buffer.timeout_triggered")
+
+
+# ---- what must not depend on chance, or grow ----
+
+
+def test_what_is_not_recognised_is_answered_by_the_seed_and_not_by_its_ids():
+    def first_audio(ids: int, seed: int) -> list[int]:
+        bench = Bench(hears=Recognised(), ids=ids, seed=seed, ttfa_ms={"uniform": [0, 1000]})
+        bench.quiet()
+        bench.turn()
+        bench.turn()
+        return [at for at, frame in bench.frames if frame["type"] == "response.output_audio.delta"]
+
+    assert first_audio(1, 0) == first_audio(2, 0) != first_audio(1, 1)
+
+
+def test_a_truth_line_waits_for_no_transcription_that_is_not_under_way():
+    """Audio is transcribed when it is committed: not in an item that the client made, nor when it is asked later."""
+    bench = Bench()
+    bench.quiet()
+    bench.append(PCM16.silence * 12_000)
+    bench.say("input_audio_buffer.commit")
+    bench.quiet(transcription={"model": "gpt-4o-transcribe"})
+    bench.say("response.create")
+    bench.run()
+    content = [{"type": "input_audio", "audio": base64.b64encode(bytes(9_600)).decode()}]
+    bench.say("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+    bench.say("response.create")
+    bench.run()
+    assert [line.word_errors for line in bench.lines] == [None, None]
+
+
+def test_every_response_to_an_utterance_has_its_counts():
+    bench = Bench(transcription={"delay_ms": 5_000})
+    bench.quiet(transcription={"model": "gpt-4o-transcribe"})
+    bench.append(PCM16.silence * 12_000)
+    bench.say("input_audio_buffer.commit")
+    for _ in range(3):
+        bench.say("response.create", response={"conversation": "none"})
+    bench.run()
+    assert [(line.item, line.ref_words, line.word_errors) for line in bench.lines] == [("hello", 3, 0)] * 3
+
+
+def test_a_turn_that_waits_for_the_answer_before_it_was_seen_when_it_ended():
+    bench = Bench(speed=1)
+    wanted = {"type": "server_vad", "interrupt_response": False}
+    bench.say("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": wanted}}})
+    bench.append(spoken())
+    bench.run(0.5)
+    bench.append(spoken())
+    seen_ns = bench.now_ns
+    bench.run(60)
+    assert len(bench.lines) == 2
+    assert bench.lines[1].t_request_ns == seen_ns < bench.at("response.done")
+
+
+def test_a_conversation_keeps_so_much_audio_and_no_more():
+    bench = Bench(speed=0)
+    bench.quiet()
+    for _ in range(40):
+        bench.say("response.create")
+        bench.run()
+    items = bench.session._scope.conversation.items.values()
+    kept = [sum(map(len, item.audio)) for item in items]
+    assert sum(kept) <= 4_000_000 < 40 * max(kept)
+    assert kept[0] == 0 < kept[-1]

@@ -31,6 +31,7 @@ __all__ = [
     "ErrorReported",
     "FunctionArgumentsDelta",
     "FunctionArgumentsDone",
+    "InputTimedOut",
     "InputTranscriptCompleted",
     "InputTranscriptDelta",
     "InputTranscriptFailed",
@@ -297,6 +298,15 @@ class SpeechStopped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputTimedOut:
+    """The caller was silent for too long after an answer; the silence becomes the user item ``item_id`` (GA only)."""
+
+    item_id: str | None
+    audio_start_ms: int | None = None
+    audio_end_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AudioCommitted:
     """The buffered audio became the user item ``item_id``."""
 
@@ -553,6 +563,7 @@ ServerEvent = (
     | ErrorReported
     | SpeechStarted
     | SpeechStopped
+    | InputTimedOut
     | AudioCommitted
     | AudioCleared
     | ItemAdded

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pybase64
@@ -17,6 +18,8 @@ __all__ = ["Conversation", "Stored", "Tokens", "stored_from_wire", "text_tokens"
 
 LETTERS_PER_TOKEN = 4
 MAX_RETRIEVED_BYTES = 750_000
+# Base64 of its items' audio that a conversation keeps for conversation.item.retrieve.
+KEPT_AUDIO_CHARS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Stored:
         kind: ``text`` or ``audio``, the kind of its one content part; ``None`` for an item without content.
         audio_ms: length of its audio.
         audio: pieces of base64 that make its audio, while it is kept.
-        other_parts: what a client put in beside the first part.
+        other_parts: what a client put in beside the first part, without audio.
     """
 
     id: str
@@ -129,7 +132,12 @@ def stored_from_wire(body: Mapping[str, Any], item_id: str) -> Stored:
         return Stored(id=item_id, type="function_call_output", call_id=body["call_id"], text=body["output"])
     role = body["role"]
     parts = [_part(part) for part in body["content"]]
-    stored = Stored(id=item_id, role=role, status=body.get("status") or "completed", other_parts=tuple(parts[1:]))
+    stored = Stored(
+        id=item_id,
+        role=role,
+        status=body.get("status") or "completed",
+        other_parts=tuple(replace(part, audio=None) for part in parts[1:]),
+    )
     if parts:
         first = parts[0]
         if first.type in ("text", "input_text"):
@@ -157,6 +165,7 @@ class Conversation:
 
     id: str
     items: dict[str, Stored] = field(default_factory=dict)
+    _kept: deque[Stored] = field(default_factory=deque)
 
     @property
     def last_id(self) -> str | None:
@@ -193,6 +202,13 @@ class Conversation:
         order.insert(order.index(previous_item_id) + 1, stored.id)
         self.items = {item_id: self.items.get(item_id, stored) for item_id in order}
         return previous_item_id
+
+    def keep_audio(self, stored: Stored) -> None:
+        """Hold an item's audio for a client that asks for it, and let go of the oldest."""
+        if stored.audio:
+            self._kept.append(stored)
+        while sum(len(piece) for kept in self._kept for piece in kept.audio) > KEPT_AUDIO_CHARS:
+            self._kept.popleft().audio.clear()
 
     def find(self, item_id: str, code: str) -> Stored:
         """The item with an id.

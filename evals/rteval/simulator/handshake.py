@@ -29,6 +29,12 @@ __all__ = ["Ask", "Doorkeeper", "LateRefusal", "Refused", "choose_subprotocol", 
 KEY_PROTOCOL = "openai-insecure-api-key."
 BETA_PROTOCOL = "openai-beta.realtime-v1"
 API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
+# Azure's documented quota. Which headers it counts is not said: here, all but those of HTTP, WebSocket and the SDKs.
+MAX_CUSTOM_HEADERS = 10
+_USUAL_HEADER = re.compile(
+    r"host|connection|upgrade|origin|referer|user-agent|accept(-.*)?|content-.*|cache-control|pragma|cookie|via|forwarded"
+    r"|authorization|api-key|openai-.*|sec-.*|x-stainless-.*|x-ms-.*|x-forwarded-.*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ def _preview_serving(ask: Ask) -> Serving:
 
 def _openai_serving(ask: Ask) -> Serving:
     asked = ask.headers.get("openai-beta", "")
-    return PREVIEW_SERVING if "realtime=v1" in asked or BETA_PROTOCOL in ask.subprotocols else GA_SERVING
+    return _preview_serving(ask) if "realtime=v1" in asked or BETA_PROTOCOL in ask.subprotocols else GA_SERVING
 
 
 SITES: Mapping[str, _Site] = {
@@ -157,6 +163,10 @@ class Doorkeeper:
         return self._openai(ask, admission, name)
 
     def _azure(self, ask: Ask, site: _Site, admission: Admission, name: str | None) -> Admission | Refused:
+        if sum(_USUAL_HEADER.fullmatch(header) is None for header in ask.headers) > MAX_CUSTOM_HEADERS:
+            return Refused(
+                431, "431", f"Request header fields too large: at most {MAX_CUSTOM_HEADERS} custom headers are allowed."
+            )
         if not self._knows(ask) or (site.versioned is False and "api-version" in ask.query):
             return Refused(
                 401,

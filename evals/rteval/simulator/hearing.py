@@ -42,7 +42,8 @@ class Hearing:
         self._asked: dict[str, Utterance] = {}
         self._known: dict[str, Known] = {}
         self._transcripts: dict[str, tuple[int | None, int | None]] = {}
-        self._lines: dict[str, TruthLine] = {}
+        # The lines that wait for each transcription under way.
+        self._lines: dict[str, list[TruthLine]] = {}
         self._answered_ns: dict[str, int] = {}
 
     # ---- recognition ----
@@ -80,6 +81,7 @@ class Hearing:
             transcription: the session's settings of it.
             untold: the id before the item, when the item itself is to be told after its transcription (a fault).
         """
+        self._lines[stored.id] = []
         self._scope.timers.start(self._transcription(stored, transcription, untold))
 
     def _transcription(
@@ -93,8 +95,7 @@ class Hearing:
             if known is None:
                 yield None
         said = self._known[stored.id].recognised
-        key = said.item.id if said.item is not None else f"{self._scope.number}/{stored.id}"
-        rng = self._scope.world.rng("transcription", key)
+        rng = self._scope.rng_for("transcription", said.item)
         done_ns = committed_ns + round(how.delay_ms.sample_ms(rng) * 1e6)
         missing, failed = rng.random() < how.missing_rate, rng.random() < how.failure_rate
         if missing or (broken is not None and broken.kind == "transcription_missing"):
@@ -148,14 +149,14 @@ class Hearing:
 
     # ---- truth ----
 
-    def count_for(self, line: TruthLine, stored: Stored, *, transcribing: bool) -> None:
+    def count_for(self, line: TruthLine, stored: Stored) -> None:
         """Have the word errors of an item's transcription written into a truth line, now or when it has ended."""
         if stored.id in self._transcripts:
             line.await_transcript()
             line.transcribed(*self._transcripts[stored.id])
-        elif transcribing and self.is_audio(stored):
+        elif stored.id in self._lines:
             line.await_transcript()
-            self._lines[stored.id] = line
+            self._lines[stored.id].append(line)
 
     def answered(self, stored: Stored) -> None:
         """The response to an item is done."""
@@ -164,6 +165,5 @@ class Hearing:
 
     def _settle(self, item_id: str, ref_words: int | None, word_errors: int | None) -> None:
         self._transcripts[item_id] = (ref_words, word_errors)
-        line = self._lines.pop(item_id, None)
-        if line is not None:
+        for line in self._lines.pop(item_id):
             line.transcribed(ref_words, word_errors)

@@ -16,9 +16,6 @@ from .scope import Scope
 
 __all__ = ["Items"]
 
-# Base64 of user audio that a session keeps for conversation.item.retrieve.
-KEPT_SESSION_CHARS = 4_000_000
-
 
 class Items:
     """The items of one session's conversation."""
@@ -27,7 +24,6 @@ class Items:
         self._scope = scope
         self._hearing = hearing
         self._conversation = scope.conversation
-        self._kept: list[Stored] = []
 
     def create(self, body: dict[str, Any], previous_item_id: str | None, fmt: AudioFormat) -> None:
         """Put a client's item into the conversation; audio in it is taken to be in ``fmt``."""
@@ -38,7 +34,7 @@ class Items:
                 f"No function was called under the id '{body['call_id']}' in this conversation.",
                 "item.call_id",
             )
-        stored, audio = self._stored(body, fmt)
+        stored, audio = self._stored(body, fmt, "item")
         before = self._conversation.add(stored, previous_item_id)
         if audio is not None:
             self._hear(stored, audio, fmt)
@@ -82,28 +78,26 @@ class Items:
             if body.get("type") == "item_reference":
                 context.append(self._conversation.find(str(body.get("id")), "item_reference_invalid_item_id"))
                 continue
-            self._scope.outlet.serving.item(body, f"response.input[{index}]")
-            stored, audio = self._stored(body, fmt)
+            path = f"response.input[{index}]"
+            self._scope.outlet.serving.item(body, path)
+            stored, audio = self._stored(body, fmt, path)
             if audio is not None:
                 self._hear(stored, audio, fmt)
             context.append(stored)
         return context
 
     def keep(self, stored: Stored, audio: bytes) -> None:
-        """Hold an item's audio for a client that asks for it, and let go of the oldest."""
-        if len(audio) > MAX_RETRIEVED_BYTES:
-            return
-        stored.audio = [pybase64.b64encode_as_string(audio)]
-        self._kept.append(stored)
-        while sum(len(piece) for kept in self._kept for piece in kept.audio) > KEPT_SESSION_CHARS:
-            self._kept.pop(0).audio.clear()
+        """Hold an item's audio for a client that asks for it, unless it is too much for a frame."""
+        if len(audio) <= MAX_RETRIEVED_BYTES:
+            stored.audio = [pybase64.b64encode_as_string(audio)]
+            self._conversation.keep_audio(stored)
 
-    def _stored(self, body: dict[str, Any], fmt: AudioFormat) -> tuple[Stored, bytes | None]:
-        """A client's item and, where it holds any, its audio."""
+    def _stored(self, body: dict[str, Any], fmt: AudioFormat, path: str) -> tuple[Stored, bytes | None]:
+        """A client's item (which stood at ``path``) and, where it holds any, its audio."""
         stored = stored_from_wire(body, body.get("id") or self._scope.new_id("item_"))
         if stored.kind != "audio" or not any(stored.audio):
             return stored, None
-        path = "item.content[0].audio"
+        path = f"{path}.content[0].audio"
         try:
             audio = pybase64.b64decode(stored.audio[0], validate=True)
         except ValueError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import orjson
@@ -34,19 +34,31 @@ class _Running:
 
 
 class Responder:
-    """Answers in one session."""
+    """Answers in one session.
 
-    def __init__(self, scope: Scope, hearing: Hearing) -> None:
+    Args:
+        scope: the session's surroundings.
+        hearing: what it heard.
+        answered: is told when an answer ended, and how long (ms) it plays; what was broken off plays no more.
+    """
+
+    def __init__(self, scope: Scope, hearing: Hearing, answered: Callable[[float], None]) -> None:
         self._scope = scope
         self._world = scope.world
         self._hearing = hearing
+        self._answered = answered
         self._running: dict[str, _Running] = {}
         self._active: _Running | None = None
-        self._queued: SessionSettings | None = None
+        self._queued: tuple[SessionSettings, int] | None = None
         self._lines: list[TruthLine] = []
         self._previous = Tokens()
 
     # ---- what a session asks ----
+
+    @property
+    def busy(self) -> bool:
+        """Whether a response writes to the conversation now."""
+        return self._active is not None
 
     def check_free(self) -> None:
         """Whether a client's response may write to the conversation now.
@@ -61,10 +73,14 @@ class Responder:
 
     def respond_to_speech(self, settings: SessionSettings) -> None:
         """Answer a turn that the detection ended; an answer that nobody interrupted is finished first."""
+        self._queued = settings, self._scope.timers.now_ns
         if self._active is None:
-            self.respond(settings, list(self._scope.conversation.items.values()))
-        else:
-            self._queued = settings
+            self._respond_to_queued()
+
+    def _respond_to_queued(self) -> None:
+        if self._queued is not None:
+            (settings, seen_ns), self._queued = self._queued, None
+            self.respond(settings, list(self._scope.conversation.items.values()), seen_ns=seen_ns)
 
     def respond(
         self,
@@ -73,6 +89,7 @@ class Responder:
         *,
         in_band: bool = True,
         metadata: dict[str, str] | None = None,
+        seen_ns: int | None = None,
     ) -> None:
         """Begin a response.
 
@@ -81,6 +98,7 @@ class Responder:
             context: the items it sees.
             in_band: whether it writes to the conversation.
             metadata: echoed in its object.
+            seen_ns: when the end of the turn that it answers was seen; ``None``: now.
         """
         scope, now_ns = self._scope, self._scope.timers.now_ns
         faults = scope.faults.begin_response()
@@ -89,7 +107,7 @@ class Responder:
         effective = settings.effective
         answer_id = scope.new_id("resp_")
         source = next((item for item in reversed(context) if item.role == "user"), None)
-        line = self._line(answer_id, source, effective)
+        line = self._line(answer_id, source, now_ns if seen_ns is None else seen_ns)
         into = self._input(context, effective)
         answer = Answer(
             id=answer_id,
@@ -161,9 +179,10 @@ class Responder:
         self._previous = answer.input
         if running.source is not None:
             self._hearing.answered(running.source)
-        queued, self._queued = self._queued, None
-        if queued is not None:
-            self.respond_to_speech(queued)
+        for item in answer.output:
+            self._scope.conversation.keep_audio(item)
+        self._answered(sum(item.audio_ms for item in answer.output if item.status == "completed"))
+        self._respond_to_queued()
 
     # ---- what it is given ----
 
@@ -181,16 +200,16 @@ class Responder:
 
     # ---- truth ----
 
-    def _line(self, answer_id: str, source: Stored | None, settings: Effective) -> TruthLine:
+    def _line(self, answer_id: str, source: Stored | None, seen_ns: int) -> TruthLine:
         line = TruthLine(
             session_id=self._scope.session_id,
             response_id=answer_id,
-            t_request_ns=self._scope.timers.now_ns,
+            t_request_ns=seen_ns,
             hand_over=self._hand_over,
         )
         self._lines.append(line)
         if source is not None:
-            self._hearing.count_for(line, source, transcribing=settings.transcription is not None)
+            self._hearing.count_for(line, source)
         return line
 
     def _hand_over(self, line: TruthLine) -> None:
@@ -215,7 +234,7 @@ class Responder:
             prompt = source.text
             item = self._world.prompt_item(prompt)
         line.item = None if item is None else item.id
-        rng = self._world.rng("answer", f"{self._scope.number}/{line.response_id}" if item is None else item.id)
+        rng = self._scope.rng_for("answer", item)
         expected = (item.expect if item is not None else None) or {}
         call = None
         if not context or context[-1].type != "function_call_output":

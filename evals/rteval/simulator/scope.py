@@ -8,6 +8,7 @@ import random
 from collections.abc import Generator
 from dataclasses import dataclass
 
+from ..corpus import Item
 from .behaviour import Behaviour, Fault, FaultKind, find
 from .conversation import Conversation
 from .outlet import Outlet, make_id
@@ -119,6 +120,12 @@ class Scope:
     faults: TurnFaults
     conversation: Conversation
     rng: random.Random
+
+    def rng_for(self, use: str, item: Item | None) -> random.Random:
+        """Random numbers for what is done about a dataset's item, or (``None``) about anything else in the session."""
+        if item is None:
+            return self.world.rng(f"{use} in session", str(self.number))
+        return self.world.rng(use, item.id)
 
     def new_id(self, prefix: str) -> str:
         """A new id, e.g. of an item."""

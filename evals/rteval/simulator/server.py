@@ -107,7 +107,7 @@ async def _serve(options: Options, behaviour: Behaviour, datasets: Sequence[Data
     async with contextlib.AsyncExitStack() as stack:
         truth: TruthFile | None = None
         if options.truth is not None:
-            truth = TruthFile(options.truth)
+            truth = _truth_file(options.truth)
             stack.callback(truth.close)
         recognition: Recognition = InlineRecognition(behaviour)
         if any(item.path is not None for dataset in datasets for item in dataset.items):
@@ -194,6 +194,13 @@ def _read_stdin(stop: asyncio.Event) -> None:
     if not os.read(0, 4096):
         asyncio.get_running_loop().remove_reader(0)
         stop.set()
+
+
+def _truth_file(path: Path) -> TruthFile:
+    try:
+        return TruthFile(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write the truth file: {error.strerror or error}") from error
 
 
 def _forget(line: TruthLine) -> None:

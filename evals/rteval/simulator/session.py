@@ -99,11 +99,13 @@ class Session:
         self._effective = self._settings.effective
         self._hearing = Hearing(self._scope)
         self._items = Items(self._scope, self._hearing)
-        self._responder = Responder(self._scope, self._hearing)
+        self._responder = Responder(self._scope, self._hearing, self._answered)
         self._intake = Intake(self._effective.input_format)
         self._detector: VoiceDetector | None = None
         self._speech_item: str | None = None
         self._speech_start_ms = 0.0
+        self._keep_ms = LOOK_BACK_MS
+        self._idle_from_ms: float | None = None  # media time at which the last answer has been played
         self._detect()
 
     # ---- the driver's side ----
@@ -142,7 +144,7 @@ class Session:
             except Refusal:
                 pass  # Read as a whole below, for what was skipped: whether it is JSON at all, and its event id.
         try:
-            frame = read_client_frame(data)
+            frame = read_client_frame(data, self._admission.serving.client_types)
         except FrameRefused as refused:
             return self._outlet.refuse(refused.refusal, refused.event_id)
         try:
@@ -224,6 +226,9 @@ class Session:
         if find(self._faults, "session_updated_twice"):
             self._tell_session()
 
+    def _close(self, frame: ClientFrame) -> None:
+        self._outlet.end(Close(1000))
+
     def _update_transcription(self, frame: ClientFrame) -> None:
         if self._admission.kind != "transcription":
             raise Refusal(
@@ -237,8 +242,11 @@ class Session:
         """Listen as the settings say."""
         detection = self._effective.detection
         self._speech_item = None
-        if detection is None or not self._behaviour.vad:
-            self._detector = None
+        self._detector = None
+        if detection is None:
+            return
+        self._keep_ms = max(detection.prefix_padding_ms + LOOK_BACK_MS, detection.idle_timeout_ms or 0.0)
+        if not self._behaviour.vad:
             return
         media_ms = self._intake.media_ms
         self._detector = VoiceDetector(
@@ -265,6 +273,8 @@ class Session:
         self._intake.append(audio, now_ns)
         detector = self._detector
         if detector is None:
+            if self._effective.detection is not None:  # It was asked for, and this server is deaf.
+                self._intake.keep_last(self._keep_ms)
             return
         events = detector.feed(audio)
         for event in events:
@@ -275,7 +285,9 @@ class Session:
         if events:
             self._timers.run()
         elif not detector.speaking:
-            self._intake.keep_last(detector.prefix_padding_ms + LOOK_BACK_MS)
+            if self._idle_from_ms is not None:
+                self._time_out(self._idle_from_ms)
+            self._intake.keep_last(self._keep_ms)
 
     def _speech_started(self, event: SpeechStarted) -> None:
         self._speech_item = self._scope.new_id("item_")
@@ -288,10 +300,26 @@ class Session:
         item_id = self._speech_item or self._scope.new_id("item_")
         self._speech_item = None
         self._outlet.tell(ev.SpeechStopped(item_id=item_id, audio_end_ms=event.audio_end_ms))
-        utterance = self._intake.take(self._speech_start_ms, event.audio_end_ms)
+        self._end_turn(item_id, self._intake.take(self._speech_start_ms, event.audio_end_ms))
+
+    def _end_turn(self, item_id: str, utterance: Utterance) -> None:
         self._commit(item_id, utterance)
         if self._detection().create_response and self._settings.kind.response:
             self._responder.respond_to_speech(self._settings)
+
+    def _answered(self, playing_ms: float) -> None:
+        self._idle_from_ms = self._intake.media_ms + playing_ms
+
+    def _time_out(self, start_ms: float) -> None:
+        """Speak again when the caller has said nothing for long enough since ``start_ms``."""
+        timeout_ms, end_ms = self._detection().idle_timeout_ms, self._intake.media_ms
+        if timeout_ms is None or end_ms < start_ms + timeout_ms or self._responder.busy:
+            return
+        item_id = self._scope.new_id("item_")
+        self._outlet.tell(ev.InputTimedOut(item_id=item_id, audio_start_ms=round(start_ms), audio_end_ms=round(end_ms)))
+        self._end_turn(item_id, self._intake.take(start_ms))
+        self._detect()
+        self._timers.run()
 
     def _detection(self) -> Detection:
         return self._effective.detection or Detection()
@@ -313,6 +341,7 @@ class Session:
             self._detect()
 
     def _commit(self, item_id: str, utterance: Utterance) -> None:
+        self._idle_from_ms = None
         stored = Stored(id=item_id, role="user", kind="audio", audio_ms=utterance.duration_ms)
         self._items.keep(stored, utterance.audio)
         self._hearing.listen(stored, utterance)
@@ -370,6 +399,7 @@ class Session:
 _REQUESTS: dict[str, Callable[[Session, ClientFrame], None]] = {
     "session.update": Session._update,
     "transcription_session.update": Session._update_transcription,
+    "session.close": Session._close,
     "input_audio_buffer.append": Session._append_frame,
     "input_audio_buffer.commit": Session._commit_frame,
     "input_audio_buffer.clear": Session._clear,

@@ -96,6 +96,8 @@ class World:
     def spend(self, now_ns: int, tokens: int) -> None:
         """Count the tokens of a response."""
         self._tokens.append((now_ns, tokens))
+        while self._tokens[0][0] <= now_ns - MINUTE_NS:
+            self._tokens.popleft()
 
     def limits(self, now_ns: int) -> tuple[dict[str, Any], ...]:
         """The entries of ``rate_limits.updated``."""

@@ -305,6 +305,9 @@ _DECODERS: dict[str, Callable[[_Frame], ev.ServerEvent]] = {
     "input_audio_buffer.speech_stopped": lambda b: ev.SpeechStopped(
         item_id=_str(b, "item_id"), audio_end_ms=_int(b, "audio_end_ms")
     ),
+    "input_audio_buffer.timeout_triggered": lambda b: ev.InputTimedOut(
+        item_id=_str(b, "item_id"), audio_start_ms=_int(b, "audio_start_ms"), audio_end_ms=_int(b, "audio_end_ms")
+    ),
     "response.created": lambda b: ev.ResponseCreated(response=_response(b)),
     "response.done": lambda b: ev.ResponseDone(response=_response(b)),
     "response.output_item.added": lambda b: ev.OutputItemAdded(
@@ -378,6 +381,7 @@ SERVER_NAMES: dict[type[Any], str] = {
     ev.AudioCleared: "input_audio_buffer.cleared",
     ev.SpeechStarted: "input_audio_buffer.speech_started",
     ev.SpeechStopped: "input_audio_buffer.speech_stopped",
+    ev.InputTimedOut: "input_audio_buffer.timeout_triggered",
     ev.ResponseCreated: "response.created",
     ev.ResponseDone: "response.done",
     ev.OutputItemAdded: "response.output_item.added",

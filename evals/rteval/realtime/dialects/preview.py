@@ -39,6 +39,7 @@ PREVIEW = Dialect(
         **SERVER_NAMES,
         ev.ItemAdded: "conversation.item.created",
         ev.ItemDone: None,
+        ev.InputTimedOut: None,
         ev.TextDelta: "response.text.delta",
         ev.TextDone: "response.text.done",
         ev.TranscriptDelta: "response.audio_transcript.delta",

@@ -35,6 +35,7 @@ def _object(value: Any, path: str) -> None:
 CLIENT_TYPES: Mapping[str, Shape] = {
     "session.update": _client_event({"session": _object}, required=("session",)),
     "transcription_session.update": _client_event({"session": _object}, required=("session",)),
+    "session.close": _client_event(),
     "input_audio_buffer.append": _client_event({"audio": text()}, required=("audio",)),
     "input_audio_buffer.commit": _client_event(),
     "input_audio_buffer.clear": _client_event(),
@@ -50,7 +51,7 @@ CLIENT_TYPES: Mapping[str, Shape] = {
     "response.create": _client_event({"response": optional(_object)}),
     "response.cancel": _client_event({"response_id": optional(text())}),
 }
-"""Shape of each client event's envelope."""
+"""Shape of each client event's envelope; no flavour but GA knows all of them."""
 
 _USER_PART = {
     "input_text": record({"type": anything, "text": text()}, required=("text",)),
@@ -155,8 +156,12 @@ class FrameRefused(Exception):
         self.event_id = event_id
 
 
-def read_client_frame(data: bytes | bytearray | memoryview) -> ClientFrame:
+def read_client_frame(data: bytes | bytearray | memoryview, types: Mapping[str, Shape] = CLIENT_TYPES) -> ClientFrame:
     """The client event in a text frame, its envelope checked.
+
+    Args:
+        data: the frame.
+        types: the events that this flavour knows.
 
     Raises:
         FrameRefused: it is none; the refusal inside says what to answer.
@@ -171,8 +176,8 @@ def read_client_frame(data: bytes | bytearray | memoryview) -> ClientFrame:
     try:
         if "type" not in body:
             raise missing("type")
-        one_of(*CLIENT_TYPES)(body["type"], "type")
-        CLIENT_TYPES[body["type"]](body, "")
+        one_of(*types)(body["type"], "type")
+        types[body["type"]](body, "")
     except Refusal as refusal:
         raise FrameRefused(refusal, event_id) from None
     return ClientFrame(body["type"], event_id, body)

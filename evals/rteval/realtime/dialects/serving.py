@@ -11,7 +11,7 @@ from .. import events as ev
 from .base import Dialect
 from .ga import GA
 from .preview import PREVIEW
-from .requests import item_shape
+from .requests import CLIENT_TYPES, item_shape
 from .shapes import Shape
 
 __all__ = [
@@ -38,6 +38,7 @@ class Serving:
         image_tokens: whether usage counts them.
         full_response: whether responses echo their settings (the first preview did not).
         item: what a client may put into a conversation.
+        client_types: what a client may ask, by wire type.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Serving:
     image_tokens: bool
     full_response: bool
     item: Shape
+    client_types: Mapping[str, Shape]
 
     def encode(self, event: ev.ServerEvent, event_id: str, *, echo: Mapping[str, Any] | None = None) -> _Frame | None:
         """The frame that tells ``event``, or ``None`` where this flavour has no such event.
@@ -129,6 +131,12 @@ class Serving:
                 return {"audio_start_ms": event.audio_start_ms, "item_id": event.item_id}
             case ev.SpeechStopped():
                 return {"audio_end_ms": event.audio_end_ms, "item_id": event.item_id}
+            case ev.InputTimedOut():
+                return {
+                    "audio_start_ms": event.audio_start_ms,
+                    "audio_end_ms": event.audio_end_ms,
+                    "item_id": event.item_id,
+                }
             case ev.ResponseCreated() | ev.ResponseDone():
                 return {"response": self.response_fields(event.response, echo)}
             case ev.RateLimitsUpdated():
@@ -270,6 +278,10 @@ def _status_details(response: ev.Response) -> _Frame | None:
             return None
 
 
+def _client_types_without(*names: str) -> dict[str, Shape]:
+    return {name: shape for name, shape in CLIENT_TYPES.items() if name not in names}
+
+
 GA_SERVING = Serving(
     name="ga",
     dialect=GA,
@@ -279,6 +291,7 @@ GA_SERVING = Serving(
     image_tokens=True,
     full_response=True,
     item=item_shape(assistant_text="output_text", images=True),
+    client_types=CLIENT_TYPES,
 )
 PREVIEW_SERVING = Serving(
     name="preview",
@@ -289,6 +302,7 @@ PREVIEW_SERVING = Serving(
     image_tokens=False,
     full_response=True,
     item=item_shape(assistant_text="text", images=False),
+    client_types=_client_types_without("session.close"),
 )
 # The first preview generation knew 27 event types, and its clients end the connection at any other.
 PREVIEW_2024_10_SERVING = Serving(
@@ -300,6 +314,7 @@ PREVIEW_2024_10_SERVING = Serving(
     image_tokens=False,
     full_response=False,
     item=item_shape(assistant_text="text", images=False),
+    client_types=_client_types_without("session.close", "transcription_session.update", "conversation.item.retrieve"),
 )
 VOICE_LIVE_SERVING = Serving(
     name="voice-live",
@@ -310,4 +325,5 @@ VOICE_LIVE_SERVING = Serving(
     image_tokens=False,
     full_response=True,
     item=item_shape(assistant_text="text", images=True),
+    client_types=_client_types_without("session.close"),
 )

@@ -24,7 +24,6 @@ from ...realtime.dialects.shapes import (
 from .parts import (
     DEFAULT_INSTRUCTIONS,
     MCP_TOOL,
-    METADATA,
     NOISE,
     PREVIEW_VOICES,
     SPEED,
@@ -60,6 +59,7 @@ _INPUT: dict[str, Shape] = {
     "transcription": TRANSCRIPTION_SHAPE,
     "noise_reduction": NOISE,
 }
+_VARIABLES = optional(record({}, open_ended=True))
 _INCLUDE = optional(list_of(one_of("item.input_audio_transcription.logprobs")))
 _SESSION = record(
     {
@@ -81,7 +81,7 @@ _SESSION = record(
         "tracing": TRACING,
         "truncation": either(one_of("auto", "disabled"), record({}, open_ended=True)),
         "prompt": optional(
-            record({"id": text(), "version": optional(text()), "variables": METADATA}, required=("id",))
+            record({"id": text(), "version": optional(text()), "variables": _VARIABLES}, required=("id",))
         ),
         "include": _INCLUDE,
     },

@@ -136,7 +136,24 @@ TRANSCRIPTION_SHAPE = optional(
 NOISE = optional(
     record({"type": one_of("near_field", "far_field"), "strength": optional(number(0, 1))}, required=("type",))
 )
-METADATA = optional(record({}, open_ended=True))
+_MAX_PAIRS = 16
+
+
+def _metadata(value: Any, path: str) -> None:
+    record({}, open_ended=True)(value, path)
+    if len(value) > _MAX_PAIRS:
+        raise Refusal(
+            "object_above_max_properties",
+            f"Invalid '{path}': too many properties. Expected an object with at most {_MAX_PAIRS} properties, "
+            f"but got an object with {len(value)} properties instead.",
+            path,
+        )
+    for name, entry in value.items():
+        text(longest=64)(name, path)
+        text(longest=512)(entry, f"{path}.{name}")
+
+
+METADATA = optional(_metadata)
 
 SERVER_VAD: dict[str, Shape] = {
     "type": anything,
@@ -176,15 +193,19 @@ def _forced_name(choice: Mapping[str, Any]) -> str | None:
 
 
 def turn_detection_shape(
-    extra: Mapping[str, Shape] | None = None, *, idle: bool = False, open_ended: bool = False
+    extra: Mapping[str, Shape] | None = None,
+    *,
+    idle: bool = False,
+    semantic: bool = True,
+    open_ended: bool = False,
 ) -> Shape:
-    """Turn detection: server and semantic, those in ``extra``, or none; ``idle``: with an idle timeout."""
+    """Turn detection: by the server, ``semantic``, those in ``extra``, or none; ``idle``: with an idle timeout."""
     fields = {**SERVER_VAD, **({"idle_timeout_ms": optional(integer(5_000, 30_000))} if idle else {})}
     return optional(
         tagged(
             {
                 "server_vad": record(fields, open_ended=open_ended),
-                "semantic_vad": record(_SEMANTIC_VAD, open_ended=open_ended),
+                **({"semantic_vad": record(_SEMANTIC_VAD, open_ended=open_ended)} if semantic else {}),
                 "none": _NO_VAD,
                 **(extra or {}),
             }

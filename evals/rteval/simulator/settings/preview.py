@@ -78,6 +78,12 @@ _RESPONSE: dict[str, Shape] = {
     "append_input_items": optional(anything),
     "input_items": optional(anything),
 }
+# What came after the first generation is unknown to it. A voice is not refused but made one that its clients know.
+_FIRST_FIELDS: dict[str, Shape] = {
+    **{key: shape for key, shape in _SESSION_FIELDS.items() if key not in ("speed", "input_audio_noise_reduction")},
+    "voice": text(),
+    "turn_detection": turn_detection_shape(semantic=False),
+}
 _TRANSCRIPTION_FIELDS: dict[str, Shape] = {
     "modalities": list_of(one_of("text", "audio")),
     "input_audio_format": one_of(*_FORMATS),
@@ -136,6 +142,11 @@ def _first_preview_defaults(model: str) -> Wire:
     session = _defaults(model)
     del session["input_audio_noise_reduction"]
     return session
+
+
+def _settle_first_preview(session: Wire, path: str) -> None:
+    if session["voice"] not in PREVIEW_VOICES:
+        session["voice"] = PREVIEW_VOICES[0]
 
 
 def _voice_live_defaults(model: str) -> Wire:
@@ -206,13 +217,13 @@ TRANSCRIPTION = SessionKind(
     settle=drop_none_detection,
 )
 FIRST_REALTIME = SessionKind(
-    update=record(_SESSION_FIELDS),
-    response=_RESPONSE,
+    update=record(_FIRST_FIELDS),
+    response={**_RESPONSE, "voice": optional(text())},
     defaults=_first_preview_defaults,
     effective=_effective,
     echo=_echo,
     renames=_RENAMES,
-    settle=lambda session, path: None,
+    settle=_settle_first_preview,
 )
 VOICE_LIVE_REALTIME = SessionKind(
     update=_VOICE_LIVE_SESSION,
