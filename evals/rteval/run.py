@@ -245,6 +245,7 @@ class _LiveRun:
         self._any_ready = False
         self._unwritable: RunFolderError | None = None
         self._warnings: list[str] = []
+        self._keeper = AudioKeeper(folder / "audio", prepared.settings.output_format)
         limits = prepared.scenario.limits
         self._rules = StopRules(
             turns=limits.turns, sessions=limits.sessions, error_rate=limits.error_rate, min_n=limits.min_n
@@ -350,6 +351,7 @@ class _LiveRun:
             for name, turns in self._engine.left:
                 for position, planned in enumerate(turns):
                     self.turn(planned_row(caller, name, position, planned))
+            self._keeper.close()
             self._meter.report()
         if self._unwritable is not None:
             raise self._unwritable
@@ -365,7 +367,6 @@ class _LiveRun:
         prepared, scenario = self._prepared, self._prepared.scenario
         timeouts = scenario.target.timeouts
         detection = scenario.session.turn_detection
-        keeper = AudioKeeper(self._folder / "audio", prepared.settings.output_format)
         caller = Caller(
             run_id=self._folder.name,
             worker="w0",
@@ -394,7 +395,7 @@ class _LiveRun:
             think_time_s=scenario.conversation.think_time_s,
             max_session_s=scenario.conversation.max_session_s,
             audio_kept=scenario.report.audio,
-            keep_audio=keeper.keep if scenario.report.audio != "none" else None,
+            keep_audio=self._keeper.keep,
         )
         self._meter = HealthMeter(caller.worker, lambda: caller.sessions_open, self._health)
         return caller
@@ -441,6 +442,8 @@ class _LiveRun:
             try:
                 self._writer.health(sample)
                 self._writer.flush()
+                if self._keeper.failure is not None:
+                    raise self._keeper.failure
             except RunFolderError as error:
                 # A run that cannot be recorded is over: hours of it would be lost at the end.
                 self._unwritable = self._unwritable or error

@@ -191,3 +191,27 @@ def test_a_killed_run_is_readable(
     assert summary["counts"]["not_recorded"] == 2
     assert list(pd.read_parquet(folder / "turns.parquet").outcome) == ["ok"]
     assert (folder / "report.html").exists()
+
+
+def test_answers_are_kept_as_they_were_heard(rteval: Any, scenario: Any) -> None:
+    import soundfile
+
+    result = rteval("run", scenario(), "--set", "report.audio=all")
+    assert result.exit_code == 0, result.stderr
+    folder = Path(result.stdout.strip())
+    for row in pd.read_parquet(folder / "turns.parquet").itertuples():
+        kept = soundfile.info(folder / "audio" / f"{row.session}-{row.turn}.wav")
+        assert kept.frames * 1000 / kept.samplerate == pytest.approx(row.output_audio_ms)
+
+
+def test_an_answer_that_cannot_be_kept_is_told_and_stops_nothing_else(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from rteval.client.audio_files import AudioKeeper
+    from rteval.formats import PCM16
+
+    (tmp_path / "audio").write_text("in the way")
+    keeper = AudioKeeper(tmp_path / "audio", PCM16)
+    keeper.keep(SimpleNamespace(session="s0", turn=0), [b"AAAA"])  # type: ignore[arg-type]
+    keeper.close()
+    assert "s0-0.wav cannot be written" in str(keeper.failure)

@@ -21,6 +21,7 @@ CASES = [
     pytest.param({"verdicts": [Verdict.NO_DATA]}, 1, "complete", id="nothing to measure"),
     pytest.param({"complete": False}, 1, "partial", id="rows are missing: never 0"),
     pytest.param({"end": End.KILLED}, 1, "partial", id="killed: never 0"),
+    pytest.param({"end": End.ERROR}, 2, "partial", id="a recording or the disk went away"),
     pytest.param({"end": End.KILLED, "ready": None}, 1, "partial", id="killed before a session ended"),
     pytest.param({"end": End.KILLED, "ready": False}, 3, "refused", id="killed while it was refused"),
     pytest.param({"invalid": True, "verdicts": MISSED}, 4, "invalid", id="invalid beats a missed gate"),

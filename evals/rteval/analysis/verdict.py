@@ -31,6 +31,8 @@ class End(StrEnum):
     SIGTERM = "sigterm"
     LIMIT = "limit"
     REFUSED = "refused"
+    ERROR = "error"
+    """What the scenario needs went away: a recording of the dataset, room on the disk."""
     BUG = "bug"
     KILLED = "killed"
     """It never said: the process was killed, or the machine went down."""
@@ -76,6 +78,7 @@ def exit_code(facts: Facts) -> int:
         (70, facts.end is End.BUG),
         (130, facts.end is End.SIGINT),
         (143, facts.end is End.SIGTERM),
+        (2, facts.end is End.ERROR),
         (3, facts.refused),
         (5, facts.end is End.LIMIT),
         (4, facts.invalid),
@@ -87,7 +90,7 @@ def exit_code(facts: Facts) -> int:
 
 def run_state(facts: Facts) -> RunState:
     """Return the state that goes with the exit code."""
-    if facts.end in (End.BUG, End.SIGINT, End.SIGTERM):
+    if facts.end in (End.BUG, End.SIGINT, End.SIGTERM, End.ERROR):
         return RunState.PARTIAL
     if facts.refused:
         return RunState.REFUSED

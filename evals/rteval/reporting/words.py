@@ -52,6 +52,7 @@ def say_verdict(summary: Mapping[str, Any]) -> str:
     words = {
         0: f"PASS: all {len(gates)} gates hold" if len(gates) > 1 else "PASS: the gate holds",
         1: f"FAIL: {missed} of {len(gates)} gates missed" if missed else "FAIL: the run is not complete",
+        2: "BROKEN OFF: a recording or the disk went away while it ran",
         3: "REFUSED: no session became ready",
         4: "INVALID: the generator was the bottleneck, so its times say nothing about the target",
         5: "STOPPED by a limit of the scenario",
