@@ -225,7 +225,8 @@ def unit_of(name: str, entry: Mapping[str, Any] | None) -> str | None:
 def reasons(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     """Return what else there is to say about the verdict, one sentence each: how the run ended, why it is invalid."""
     end = run.get("end")
-    found = []
+    refusal = run.get("refusal") or {}
+    found = [clean(str(refusal[key])) for key in ("message", "hint") if refusal.get(key)]
     if end is None:
         found.append("The run never said that it ended: it was killed, or its machine went down.")
     elif end.get("detail"):
