@@ -445,7 +445,7 @@ def _finish(judgement: Judgement, console: Console, json: bool) -> None:
     summary, recorded = judgement.summary, read_run(judgement.run_dir)
     lines = [say_verdict(summary)]
     lines += [f"  {say_gate(gate)}" for gate in summary["gates"] if gate["verdict"] != "pass"]
-    if summary["health"]["verdict"] == "invalid":
+    if summary["health"]["verdict"] == "invalid" and summary["state"] != "refused":
         lines += [f"  {reason}" for reason in summary["health"]["reasons"]]
     if (detail := (recorded.get("end") or {}).get("detail")) is not None:
         lines.append(f"ended early: {detail}")

@@ -72,16 +72,16 @@ class Endpoint:
         return self.url.startswith("wss:")
 
     def check(self) -> None:
-        """Find out what can be known without connecting.
+        """Find out what can be known without connecting, and load the certificates while nothing is measured yet.
 
         Raises:
             ScenarioError: the CA file holds no certificate, or nothing here speaks to such a proxy.
         """
-        if self.ca_file is not None:
-            try:
+        try:
+            if self.secure or self.ca_file is not None:
                 _tls(self.ca_file)
-            except OSError as error:
-                raise ScenarioError(f"target.ca_file: {self.ca_file} holds no PEM certificate") from error
+        except OSError as error:
+            raise ScenarioError(f"target.ca_file: {self.ca_file} holds no PEM certificate") from error
         if self.proxy is not None and self.proxy.startswith("socks") and find_spec("python_socks") is None:
             raise ScenarioError(
                 "target.proxy: a SOCKS proxy needs one more package", hint="pip install 'python-socks[asyncio]'"

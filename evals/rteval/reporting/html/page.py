@@ -235,7 +235,7 @@ def reasons(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     if counts.get("not_recorded"):
         found.append(f"{counts['not_recorded']} of {counts.get('planned')} planned turns were not recorded.")
     health = summary.get("health") or {}
-    if health.get("verdict") == "invalid":
+    if health.get("verdict") == "invalid" and summary.get("state") != "refused":
         found += [clean(text) for text in health.get("reasons") or []]
     return list(dict.fromkeys(found))
 
