@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from http.client import HTTPConnection
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from rteval.simulator.handshake import Ask, Doorkeeper, LateRefusal, Refused, choose_subprotocol, own_headers
@@ -306,12 +308,22 @@ def test_faults_at_the_door(dial):
         assert throttled.value.response.headers["retry-after"] == "4"
 
 
-def test_tls_is_trusted_by_its_ca_alone(dial):
+def test_tls_is_trusted_by_its_ca_alone():
+    """With the asyncio client: the threaded one reads and writes one TLS object from two threads, and may stall."""
+
+    async def last_event(url: str, context: ssl.SSLContext) -> dict:
+        async with asyncio.timeout(60), connect(url, ssl=context) as line:
+            assert json.loads(await line.recv())["type"] == "session.created"
+            await line.send(json.dumps({"type": "response.create"}))
+            async for frame in line:
+                if (event := json.loads(frame))["type"] == "response.done":
+                    return event
+        raise AssertionError("the response never ended")
+
     with Simulator(behaviour={"ttfa_ms": 5, "speed": 0}, tls=True) as simulator:
-        assert simulator.url.startswith("wss://")
-        context = ssl.create_default_context(cafile=simulator.ca_file)
-        with dial(simulator.url, ssl=context) as line:
-            assert line.hear()["type"] == "session.created"
-            assert line.answer()["status"] == "completed"
-        with pytest.raises(ssl.SSLCertVerificationError), dial(simulator.url, ssl=ssl.create_default_context()):
-            pass
+        url = simulator.url + GA
+        assert url.startswith("wss://")
+        trusting = ssl.create_default_context(cafile=simulator.ca_file)
+        assert asyncio.run(last_event(url, trusting))["response"]["status"] == "completed"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            asyncio.run(last_event(url, ssl.create_default_context()))
