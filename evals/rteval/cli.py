@@ -34,6 +34,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+MOST_WORKERS = 256
+
 ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="Scenario file, e.g. scenarios/support.yaml.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a run id, `latest`, or SCENARIO/latest.")]
 Out = Annotated[Path, typer.Option("--out", envvar="RTEVAL_OUT", help="Folder of all reports.")]
@@ -56,6 +58,9 @@ SetFiles = Annotated[
         envvar="RTEVAL_SET_FILE",
         help="Set a key to the text of a file. May be repeated.",
     ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--no-progress", envvar="RTEVAL_NO_PROGRESS", help="Print only the verdict on stderr.")
 ]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, envvar="RTEVAL_LIMIT", help="Run at most so many items of the dataset.")
@@ -103,10 +108,53 @@ def run(
     limit: Limit = None,
     sets: Sets = None,
     set_files: SetFiles = None,
-    json: Json = False,
-    no_progress: Annotated[
-        bool, typer.Option("--no-progress", envvar="RTEVAL_NO_PROGRESS", help="Print only the verdict on stderr.")
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            "--workers",
+            metavar="N|auto",
+            envvar="RTEVAL_WORKERS",
+            help="Hold the sessions in N processes of this machine; auto: one for each core but one.",
+        ),
+    ] = None,
+    master_bind: Annotated[
+        str | None,
+        typer.Option(
+            "--master-bind",
+            metavar="HOST:PORT",
+            envvar="RTEVAL_MASTER_BIND",
+            help="Let workers of other machines join here (`rteval worker`). Off this machine this needs a secret in "
+            "RTEVAL_JOIN_TOKEN, the same on every worker.",
+        ),
+    ] = None,
+    expect_workers: Annotated[
+        int | None,
+        typer.Option(
+            "--expect-workers",
+            min=1,
+            envvar="RTEVAL_EXPECT_WORKERS",
+            help="Begin when so many workers are ready, those of --workers among them.",
+        ),
+    ] = None,
+    expect_workers_max_wait: Annotated[
+        float,
+        typer.Option(
+            "--expect-workers-max-wait",
+            metavar="SECONDS",
+            min=1,
+            envvar="RTEVAL_EXPECT_WORKERS_MAX_WAIT",
+            help="Give up when they are not.",
+        ),
+    ] = 60.0,
+    ui: Annotated[
+        bool,
+        typer.Option("--ui", envvar="RTEVAL_UI", help="Serve Locust's web UI on this machine; the run starts there."),
     ] = False,
+    ui_port: Annotated[
+        int, typer.Option("--ui-port", min=0, max=65535, envvar="RTEVAL_UI_PORT", help="Its port; 0 takes a free one.")
+    ] = 8089,
+    json: Json = False,
+    no_progress: Quiet = False,
 ) -> None:
     """Run a scenario and write a report.
 
@@ -115,11 +163,14 @@ def run(
     \b
     Examples:
       rteval run scenarios/support.yaml
+      rteval run scenarios/support.yaml --workers auto --set load.sessions=500
+      rteval run scenarios/support.yaml --set load.duration_s=60 --ui
+      rteval run scenarios/azure.yaml --master-bind 10.0.0.4:5557 --expect-workers 4
       rteval run scenarios/support.yaml --limit 4 --set load.sessions=2
       rteval run scenarios/azure.yaml --label commit=3f2a9c1 --json > summary.json
       rteval run scenarios/support.yaml --set-file session.instructions=prompts/b.md
     """
-    from .run import RunOptions
+    from .prepare import RunOptions
     from .run import run as run_scenario
 
     with _our_errors(json):
@@ -131,9 +182,69 @@ def run(
             labels=_labels(label or ()),
             limit=limit,
             progress=not no_progress,
+            workers=_workers(workers),
+            master_bind=None if master_bind is None else _host_and_port(master_bind, "--master-bind"),
+            expect_workers=expect_workers,
+            expect_workers_max_wait_s=expect_workers_max_wait,
+            join_token=_join_token(),
+            ui=("127.0.0.1", ui_port) if ui else None,
         )
         console = _console()
         _finish(run_scenario(scenario, options, console), console, json)
+
+
+@app.command()
+def worker(
+    master: Annotated[
+        str,
+        typer.Option("--master", metavar="HOST:PORT", envvar="RTEVAL_MASTER", help="Where `rteval run` lets workers join."),
+    ],
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME=DIR",
+            envvar="RTEVAL_WORKER_DATASET",
+            help="Folder of a dataset on this machine; default: the folder that it has at the master. May be repeated.",
+        ),
+    ] = None,
+    out: Out = Path("reports"),
+    max_wait: Annotated[
+        float,
+        typer.Option("--max-wait", metavar="SECONDS", min=1, envvar="RTEVAL_MAX_WAIT", help="How long to try to join."),
+    ] = 60.0,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", envvar="RTEVAL_NO_PROGRESS", help="Print only errors.")
+    ] = False,
+    tied: Annotated[bool, typer.Option("--tied", hidden=True)] = False,
+    charts: Annotated[bool, typer.Option("--charts", hidden=True)] = False,
+) -> None:
+    """Hold sessions for a run of another process.
+
+    Takes part in one run and ends with it: the scenario comes from the master, without secrets; credentials are found
+    on this machine as `rteval run` finds them. Needs the same version of rteval and the same dataset.
+
+    \b
+    Examples:
+      RTEVAL_JOIN_TOKEN=... rteval worker --master 10.0.0.4:5557
+      rteval worker --master 127.0.0.1:5557 --dataset support=/data/support
+    """
+    from .worker import WorkerOptions, work
+
+    with _our_errors():
+        host, port = _host_and_port(master, "--master")
+        options = WorkerOptions(
+            host=host,
+            port=port,
+            token=_join_token(),
+            datasets=_folders(dataset or ()),
+            out=out,
+            max_wait_s=max_wait,
+            tied=tied,
+            charts=charts,
+            progress=not no_progress,
+        )
+        raise typer.Exit(work(options, _console()))
 
 
 @app.command()
@@ -153,8 +264,7 @@ def check(
       rteval check scenarios/support.yaml
       rteval check scenarios/azure.yaml --set load.sessions=50 --json
     """
-    from .progress import duration
-    from .run import RunOptions, prepare
+    from .prepare import RunOptions, prepare
 
     with _our_errors(json):
         options = RunOptions(sets=tuple(sets or ()), set_files=tuple(set_files or ()), limit=limit)
@@ -168,11 +278,16 @@ def check(
             "references": dataset.references,
             "audio_min": round(plan.audio_s / 60, 2),
             "turns": plan.turns,
-            "sessions": len(plan.sessions),
+            "expected_turns": plan.expected_turns,
+            "measured_turns": plan.measured_turns,
+            "sessions": plan.session_count,
             "sessions_at_once": plan.sessions_at_once,
+            "endless": plan.endless,
+            "asked": [list(point) for point in plan.asked],
             "estimated_s": round(plan.duration_s, 1),
             "gates": [str(gate) for gate in prepared.gates],
             "undecidable_gates": prepared.doubtful_gates,
+            "doubts": list(plan.doubts),
             "notes": list(dataset.notes),
         }
         if json:
@@ -182,14 +297,13 @@ def check(
             f"{facts['scenario']}: the scenario is valid",
             f"  target    {facts['target']}",
             f"  dataset   {facts['items']} items, {facts['references']} with a reference, in {facts['dataset']}",
-            f"  load      {facts['turns']} turns in {facts['sessions']} sessions, {facts['sessions_at_once']} at once, "
-            f"{plan.audio_s / 60:.1f} min of audio",
-            f"  time      about {duration(plan.duration_s)}",
+            f"  load      {prepared.in_words}; {plan.audio_s / 60:.1f} min of audio",
         ]
         lines += [f"  gate      {gate}" for gate in facts["gates"] or ["none: the run cannot fail on what it measures"]]
         lines += [
             f"  warning   this gate cannot be decided and will fail: {doubt}" for doubt in prepared.doubtful_gates
         ]
+        lines += [f"  warning   {doubt}" for doubt in plan.doubts]
         lines += [f"  note      {note}" for note in dataset.notes]
         for line in lines:
             _print(_visible(line).encode())
@@ -435,6 +549,40 @@ def _labels(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--label {key}: the value looks like a key or token", hint="labels stand in every report")
         labels[key] = value
     return labels
+
+
+def _workers(text: str | None) -> int:
+    if text is None:
+        return 0
+    if text == "auto":
+        from .local_workers import auto_workers
+
+        return auto_workers()
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MOST_WORKERS:
+        raise UsageError(f"--workers {text!r}: expected a number from 1 to {MOST_WORKERS}, or auto")
+    return int(text)
+
+
+def _host_and_port(text: str, option: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 <= int(port) <= 65535:
+        raise UsageError(f"{option} {text!r}: expected HOST:PORT, e.g. 127.0.0.1:5557")
+    return host, int(port)
+
+
+def _join_token() -> str | None:
+    return os.environ.get("RTEVAL_JOIN_TOKEN") or None
+
+
+def _folders(texts: Sequence[str]) -> dict[str, Path]:
+    folders = {}
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        if not equals or not name or not folder:
+            raise UsageError(f"--dataset {text!r} is not of the form NAME=DIR")
+        folders[name] = Path(folder)
+    return folders
 
 
 def _finish(judgement: Judgement, console: Console, json: bool) -> None:

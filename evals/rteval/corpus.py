@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -154,8 +155,12 @@ def load_dataset(
     limit: int | None = None,
     order: Literal["file", "shuffled"] = "file",
     seed: int = 0,
+    flat: Path | None = None,
 ) -> Dataset:
     """Read and check a whole dataset folder, then select from it.
+
+    Where files were uploaded without their folders, a recording is found beside the metadata, and the dataset in
+    ``flat``; ``Dataset.notes`` says so.
 
     Args:
         path: the folder.
@@ -164,22 +169,31 @@ def load_dataset(
         limit: keep at most so many items, after ordering.
         order: ``file``, or ``shuffled``: conversations are shuffled as a whole and keep their inner order.
         seed: of the shuffling; the same seed gives the same order on every machine.
+        flat: folder that is taken instead when ``path`` does not exist and this one holds metadata.
 
     Raises:
         DatasetError: the dataset has problems (all are listed), or the selection leaves nothing to run.
     """
     folder = Path(path)
+    notes = []
+    if flat is not None and not os.path.exists(folder) and any((flat / name).is_file() for name in METADATA):
+        notes.append(f"dataset {folder} does not exist; the one in {flat.absolute()} was taken")
+        folder = flat
     metadata = _find_metadata(folder)
     problems = Problems(metadata)
     rows = read_rows(metadata, problems)
     _check_unique(rows, problems)
     found = [_item(folder, row, id_, problems) for row, id_ in zip(rows, _ids(rows), strict=True)]
+    moved = list(_moved(folder, rows, found, problems))
     items = [item for item in found if item is not None]
     if problems:
         count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
         raise DatasetError(f"dataset {folder} has {count}:", problems=problems.sentences)
     selected = _select(items, folder, ids=ids, tags=tags, limit=limit, order=order, seed=seed)
-    return Dataset(folder, tuple(selected), _hash(rows, items), tuple(_notes(metadata, rows)))
+    if moved:
+        more = f" and {len(moved) - 1} more recordings were" if len(moved) > 1 else " was"
+        notes.append(f"{metadata}: {moved[0]}{more} found beside it, without the folder")
+    return Dataset(folder, tuple(selected), _hash(rows, items), (*notes, *_notes(metadata, rows)))
 
 
 def _find_metadata(folder: Path) -> Path:
@@ -260,6 +274,24 @@ def _check_unique(rows: Iterable[Row], problems: Problems) -> None:
             if first is not row:
                 what = f"{row.get('file_name')} is the same recording as line {first.line}"
                 problems.say(row.line, what, "remove it, or give it an id")
+
+
+def _moved(folder: Path, rows: Sequence[Row], items: Sequence[Item | None], problems: Problems) -> Iterator[str]:
+    """The names of recordings that were not in their folders but beside the metadata, each once.
+
+    A file that several names would mean is a problem: whoever took the folders away kept only one of the recordings.
+    """
+    meant: dict[Path, tuple[Path, Row]] = {}
+    for row, item in zip(rows, items, strict=True):
+        if item is None or item.path is None:
+            continue
+        name = str(row.get("file_name"))
+        written, first = meant.setdefault(item.path, (folder / name, row))
+        if written != folder / name:
+            what = f"{item.path.name} beside the metadata would be {name} and that of line {first.line}"
+            problems.say(row.line, what, "give every recording a name of its own")
+        elif first is row and item.path != written:
+            yield name
 
 
 def _ids(rows: Sequence[Row]) -> list[str]:

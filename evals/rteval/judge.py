@@ -34,7 +34,7 @@ from .reporting.files import (
 from .reporting.rows import failed_turns, kinds_of_failure
 from .scoring.normalize import NORMALIZERS
 from .scoring.turns import TEXTS, Scoring, is_content_column, score_turns
-from .shards import SHARDS, Record, Torn, alone, is_writing, iter_shards, shard_paths
+from .shards import COPIES, SHARDS, Record, Torn, alone, is_writing, iter_shards, shard_paths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,6 +167,7 @@ def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]
     import pandas as pd
 
     from .analysis.aggregate import Tables
+    from .analysis.load import asked_load
     from .analysis.store import (
         DELTAS,
         HEALTH,
@@ -203,6 +204,7 @@ def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]
         sessions=pd.concat([sessions, derive_sessions(sessions)], axis=1),
         gaps_ms=gaps,
         health=read_health(source.folder / HEALTH),
+        asked=asked_load(run),
         slo=run.get("slo") or {},
         # 0 is what a run says before it ends; one that was killed never got further.
         sessions_peak=(run.get("live") or {}).get("sessions_peak") or None,
@@ -234,6 +236,7 @@ def _put_in_place(source: _Source, run_dir: Path, run: dict[str, Any], tables: T
             # In one step: shards of which half are gone would be taken for the whole run.
             (run_dir / SHARDS).replace(run_dir / READ_SHARDS)
             shutil.rmtree(run_dir / READ_SHARDS, ignore_errors=True)
+            shutil.rmtree(run_dir / COPIES, ignore_errors=True)
     return turns
 
 
@@ -245,11 +248,12 @@ def _summary(
 ) -> tuple[dict[str, Any], list[GateResult]]:
     from .analysis.aggregate import count, measure
     from .analysis.health import judge_health
+    from .analysis.load import compare_load
 
     metrics = measure(tables)
     counts = count(tables, planned_turns=(run.get("planned") or {}).get("turns"))
-    health = judge_health(tables.health, run.get("limits") or {})
-    invalid = "; ".join(health["reasons"]) if health["verdict"] == "invalid" else None
+    health = judge_health(tables.health, run.get("limits") or {}, warm_until_ns=tables.asked.warm_until_ns)
+    invalid = health["reasons"][0] if health["verdict"] == "invalid" else None
     results = judge_gates(gates, metrics, invalid=invalid)
     facts = Facts(
         end=_end(run),
@@ -267,6 +271,7 @@ def _summary(
         "metrics": metrics,
         "gates": [result.as_dict() for result in results],
         "health": health,
+        "load": compare_load(tables.asked, tables.turns, tables.sessions),
         "counts": counts,
     }
     return summary, results

@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
 import numpy as np
@@ -29,7 +29,7 @@ class Recording:
     """One segment of one file, checked.
 
     Attributes:
-        path: the file.
+        path: the file, which lies beside the metadata when its folder is missing (see :func:`find_recording`).
         duration_s: length of the segment.
         speech_start_s: first voiced sample, counted from the segment's start; ``None`` when none is before the end.
         speech_end_s: end of the last voiced sample, or what ``speech_end_ms`` says.
@@ -44,12 +44,15 @@ class Recording:
 def find_recording(folder: Path, cells: Mapping[str, Any]) -> Recording | Sequence[tuple[str, str]]:
     """The recording that checked cells name, or what is wrong with it: each fault with its cure.
 
+    Where the folder that ``file_name`` names does not exist, the file is looked for in the dataset's own folder: some
+    services take uploads without their folders.
+
     Args:
         folder: of the dataset, which the file must not leave.
         cells: of the row: ``file_name``, and what it has of ``channel``, ``start_s``, ``end_s``, ``speech_end_ms``.
     """
     name = cells["file_name"]
-    path: Path = folder / name
+    path = _flat_path(folder, name) or folder / name
     if faults := list(_path_faults(folder, path, name)):
         return faults
     try:
@@ -71,6 +74,18 @@ def _located(cells: Mapping[str, Any], path: Path, reader: AudioReader, detector
     if cells.get("speech_end_ms") is not None:
         end_s = min(cells["speech_end_ms"] / 1000, duration_s)
     return Recording(path, duration_s, start_s if start_s is not None and start_s < end_s else None, end_s)
+
+
+def _flat_path(folder: Path, name: str) -> Path | None:
+    """Where a file lies that was uploaded without its folder, or ``None``; a file is never taken for a missing one."""
+    written = PurePosixPath(name)
+    if len(written.parts) < 2 or written.is_absolute() or ".." in written.parts:
+        return None
+    flat = folder / written.name
+    try:
+        return flat if not (folder / written).parent.exists() and flat.is_file() else None
+    except (OSError, RuntimeError):  # a name too long, a ring of links: told as faults of the path as it is written
+        return None
 
 
 def _path_faults(folder: Path, path: Path, name: str) -> Faults:

@@ -6,11 +6,12 @@ Anchors are nanoseconds of one monotonic clock of one process (``time.perf_count
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
 __all__ = [
+    "MASTER",
     "SCHEMA_VERSION",
     "DeltaKind",
     "Deltas",
@@ -21,10 +22,15 @@ __all__ = [
     "TranscriptOutcome",
     "TurnRecord",
     "Usage",
+    "kept_ranks",
+    "shift",
 ]
 
 SCHEMA_VERSION = 1
 """Version of the run folder: rises when a column or a file changes its meaning."""
+
+MASTER = "master"
+"""Name, in samples of health, of a process that deals sessions to workers and holds none itself."""
 
 
 class Outcome(StrEnum):
@@ -254,12 +260,19 @@ class SessionRecord:
 
 @dataclass(slots=True, kw_only=True)
 class HealthSample:
-    """About one second of one worker's own health: whether the generator was the bottleneck.
+    """About one second of one process's own health: whether the generator was the bottleneck.
+
+    The lags of a second are all there, in any order, unless there were more than a sample keeps: then the list holds
+    those of ``kept_ranks``, ascending, and the count says how many there were.
 
     Attributes:
+        worker: name of the process; ``MASTER`` where it holds no sessions.
         at_ns: end of the second.
         loop_lag_us: how late the event loop woke, one entry a probe, microseconds.
         send_lag_us: how late each paced frame of that second was reached, microseconds.
+        stamp_lag_us: how late the loop read what the kernel had for it, one entry a probe, microseconds: how late the
+            stamp of a frame would have been that arrived then.
+        loop_lag_n, send_lag_n: how many there were; ``None``: as many as there are entries.
         cpu_share: CPU time of the process over wall time (1.0 is one core), ``None`` where not measured.
         sessions_open: sessions open at ``at_ns``.
     """
@@ -268,5 +281,46 @@ class HealthSample:
     at_ns: int
     loop_lag_us: list[int] = field(default_factory=list)
     send_lag_us: list[int] = field(default_factory=list)
+    stamp_lag_us: list[int] = field(default_factory=list)
+    loop_lag_n: int | None = None
+    send_lag_n: int | None = None
     cpu_share: float | None = None
     sessions_open: int = 0
+
+
+_KEPT = 300
+_KEPT_OF_TAIL = 200
+
+
+def kept_ranks(n: int) -> list[int]:
+    """Which of ``n`` lags in ascending order (from 0) a sample of health keeps; each stands for those since the last.
+
+    A process that sends ten thousand frames a second would otherwise leave more numbers of its own health than of the
+    target. Up to 300 are all kept; of more, those of the upper 2 % as closely as there is room, so that a p99 is theirs
+    to 0.01 %, the others evenly. The largest is always kept.
+    """
+    if n <= _KEPT:
+        return list(range(n))
+    tail = n // 50
+    bulk, fine = n - tail, min(tail, _KEPT_OF_TAIL)
+    coarse = _KEPT - fine
+    lower = [bulk * number // coarse - 1 for number in range(1, coarse + 1)]
+    return lower + [bulk + tail * number // fine - 1 for number in range(1, fine + 1)]
+
+
+def shift(record: TurnRecord | SessionRecord | HealthSample, by_ns: int) -> None:
+    """Move every moment of a record to another clock, whose reading is ``by_ns`` higher."""
+    if not by_ns:
+        return
+    for name in _MOMENTS[type(record)]:
+        at_ns = getattr(record, name)
+        if at_ns is not None:
+            setattr(record, name, at_ns + by_ns)
+    if isinstance(record, TurnRecord):
+        record.deltas.arrival_ns = [at_ns + by_ns for at_ns in record.deltas.arrival_ns]
+
+
+_MOMENTS: dict[type, tuple[str, ...]] = {
+    record: tuple(f.name for f in fields(record) if f.name.endswith("_ns"))
+    for record in (TurnRecord, SessionRecord, HealthSample)
+}

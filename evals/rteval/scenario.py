@@ -38,6 +38,7 @@ from .scenario_model import (
 from .scenario_rules import contradictions, not_available
 from .scenario_secrets import Redactor, literal_secrets, may_be_secret
 from .scenario_yaml import (
+    MAX_DEPTH,
     Node,
     Origin,
     Path_,
@@ -45,7 +46,9 @@ from .scenario_yaml import (
     YamlProblems,
     at,
     core_scalar,
+    interpolated,
     path_text,
+    plain_tree,
     put,
     read_yaml,
     split_path,
@@ -70,6 +73,7 @@ __all__ = [
     "TurnDetection",
     "json_schema",
     "load_scenario",
+    "scenario_from_portable",
 ]
 
 _MOST_BYTES = 1_000_000
@@ -120,17 +124,73 @@ def load_scenario(
     for where, sentence in list(not_available(root)):
         problems.append(_problem(root, where, sentence))
         _remove(root, where)
-    _forget_nulls(root, ())
     root.value.setdefault("name", Node(path.stem, root.origin))
+    scenario = _checked(root, problems, env, path)
+    scenario._path = path
+    return scenario
+
+
+def scenario_from_portable(
+    data: Any,
+    *,
+    env: Mapping[str, str] | None = None,
+    dataset_path: Path | None = None,
+    where: str = "the master",
+) -> Scenario:
+    """A scenario that another process sent, with the secrets of this one.
+
+    Args:
+        data: what :meth:`Scenario.portable` made; whatever else it is, is refused.
+        env: the environment variables; the process's own by default.
+        dataset_path: the dataset's folder here, when it is another one.
+        where: who sent it, for messages.
+
+    Raises:
+        ScenarioError: a variable is not set here, a file is not there, or this is no scenario; the message lists every
+            problem.
+    """
+    env = os.environ if env is None else env
+    origin = Origin(where, Path.cwd(), lines=False)
+    problems: list[Problem] = []
+    try:
+        root = plain_tree(data["scenario"], origin)
+        if not isinstance(root.value, dict):
+            raise ValueError("it is no mapping")
+        for path, text, is_text in _references(data["variables"]):
+            node, faults = interpolated(text, path, origin, env, as_text=is_text)
+            problems += faults
+            put(root, path, node, open_up=_open_up)
+        if dataset_path is not None:
+            put(root, ("dataset", "path"), Node(os.path.abspath(dataset_path), origin), open_up=_open_up)
+            problems = [problem for problem in problems if problem.path != ("dataset", "path")]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ScenarioError(f"{where}: what was sent is no scenario: {error}") from None
+    _absolute(root, root)
+    return _checked(root, problems, env, where)
+
+
+def _references(entries: Any) -> Iterator[tuple[Path_, str, bool]]:
+    for path, text, is_text in entries:
+        known = all(isinstance(step, str | int) for step in path) and 0 < len(path) <= MAX_DEPTH
+        if not (known and isinstance(text, str) and isinstance(is_text, bool)):
+            raise ValueError("a variable has no place")
+        yield tuple(path), text, is_text
+
+
+def _checked(root: Node, problems: list[Problem], env: Mapping[str, str], source: Path | str) -> Scenario:
+    """The scenario that a tree stands for, if there is nothing wrong with it."""
+    _forget_nulls(root, ())
     scenario, faults = _validated(root)
-    problems += _untold(problems, faults)
+    problems = [*problems, *_untold(problems, faults)]
     if scenario is not None:
         version = preview_version(scenario.target, env) if scenario.target.dialect == "preview" else None
         findings = [*contradictions(scenario, api_version=version), *_unknown_slo(scenario)]
         problems += _untold(problems, [_problem(root, *finding) for finding in findings])
     if problems or scenario is None:
-        raise _error(path, problems)
-    scenario._path = path
+        raise _error(source, problems)
+    for short in _SHORT:
+        if (node := at(root, short)) is not None:
+            _open_up(short, node)
     scenario._redactor = Redactor.of(root)
     scenario._places = {path_text(where): _problem(root, where, "").place for where, _ in walk(root) if where}
     scenario._digests = _digests(scenario)
@@ -320,13 +380,13 @@ def _digests(scenario: Scenario) -> dict[str, str]:
 # ---- errors ----
 
 
-def _error(path: Path, problems: list[Problem]) -> ScenarioError:
+def _error(source: Path | str, problems: list[Problem]) -> ScenarioError:
     # In the order of the file, then those of the command line.
     problems = sorted(problems, key=lambda p: (p.line or 0) if p.origin and p.origin.lines else sys.maxsize)
     distinct = list(dict.fromkeys(map(str, problems)))
     if len(distinct) == 1:
         return ScenarioError(distinct[0])
-    return ScenarioError("\n  ".join([f"{path}: {len(distinct)} problems", *distinct]))
+    return ScenarioError("\n  ".join([f"{source}: {len(distinct)} problems", *distinct]))
 
 
 def _untold(told: Sequence[Problem], more: Sequence[Problem]) -> list[Problem]:
@@ -459,13 +519,14 @@ def _meant(value: Any, choices: Sequence[str]) -> str:
 
 @cache
 def _sections() -> dict[Path_, type[BaseModel]]:
-    """The model of every mapping of the format, by its path; ``*`` stands for a name of the user's own."""
+    """The model of every mapping of the format, by its path; ``*`` is a name of the user's own, or a position."""
     found: dict[Path_, type[BaseModel]] = {}
 
     def look(model: type[BaseModel], path: Path_) -> None:
         found[path] = model
         for name, field in model.model_fields.items():
-            step = (name, "*") if getattr(field.annotation, "__origin__", None) is dict else (name,)
+            many = getattr(field.annotation, "__origin__", None) in (dict, tuple)
+            step = (name, "*") if many else (name,)
             for part in _parts(field.annotation):
                 if isinstance(part, type) and issubclass(part, BaseModel):
                     look(part, (*path, *step))

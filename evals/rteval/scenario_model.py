@@ -8,20 +8,35 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WrapValidator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    WrapValidator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from .formats import FORMATS
-from .scenario_secrets import Redactor
+from .scenario_secrets import Redactor, must_not_be_shown
+from .targets import from_environment
 
 __all__ = [
     "DEFAULT_GATE",
+    "DEFAULT_MAX_SESSIONS",
+    "LONGEST_S",
     "SLO_METRICS",
+    "ArrivalStage",
+    "Arrivals",
     "Check",
     "Conversation",
     "DatasetChoice",
@@ -31,6 +46,7 @@ __all__ = [
     "Scenario",
     "Scoring",
     "Session",
+    "Stage",
     "Target",
     "Timeouts",
     "Transcription",
@@ -89,7 +105,16 @@ def _short(key: str) -> Callable[[Any], Any]:
 LONGEST_S = 1_000_000
 """Eleven days: no wait is longer, and what is counted in nanoseconds stays far from 64 bits."""
 
+MOST_SESSIONS = 1_000_000
+"""No load asks for more sessions, at once or in a unit of time."""
+
+DEFAULT_MAX_SESSIONS = 1000
+"""Most sessions open at once in the open model where nothing else is said: about what one core can hold."""
+
+_UNITS_S = {"second": 1, "minute": 60, "hour": 3600}
+
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
+StageSeconds = Annotated[float, Field(ge=0.1, le=LONGEST_S, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0)]
 # Strict models refuse a list where a tuple is declared; the entries stay strict.
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
@@ -345,21 +370,154 @@ class Conversation(Model):
     max_session_s: Annotated[Seconds | None, Field(description="No further turn starts in a session this old.")] = None
 
 
-class Load(Model):
-    """How many sessions at once, and how audio is sent."""
+class Stage(Model):
+    """So many sessions for so long."""
 
-    sessions: Annotated[int, Field(ge=1, description="Sessions open at once, over all workers.")] = 1
-    ramp_s: Annotated[
+    duration_s: Annotated[StageSeconds, Field(description="How long the stage lasts.")]
+    sessions: Annotated[int, Field(ge=0, le=MOST_SESSIONS, description="Sessions open at once; 0 is a pause.")]
+
+
+class ArrivalStage(Model):
+    """From the rate before, evenly to another."""
+
+    duration_s: Annotated[StageSeconds, Field(description="How long the change takes.")]
+    rate: Annotated[
+        float, Field(ge=0, le=MOST_SESSIONS, allow_inf_nan=False, description="The rate at its end, in the same unit.")
+    ]
+
+
+class Arrivals(Model):
+    """Sessions that come at a rate, whether or not those before have ended: the open model."""
+
+    rate: Annotated[
         float,
-        Field(ge=0, le=LONGEST_S, allow_inf_nan=False, description="Time over which the first sessions are started."),
+        Field(ge=0.001, le=MOST_SESSIONS, allow_inf_nan=False, description="How many sessions come in a unit of time."),
+    ]
+    per: Annotated[Literal["second", "minute", "hour"], Field(description="The unit of time of all rates here.")] = (
+        "second"
+    )
+    process: Annotated[
+        Literal["constant", "poisson"],
+        Field(description="constant: evenly; poisson: at random, as callers who know nothing of each other."),
+    ] = "constant"
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of the chance in poisson.")] = 0
+    stages: Annotated[
+        tuple[ArrivalStage, ...],
+        Field(
+            strict=False,
+            max_length=1000,
+            description="What comes after the first rate: from one to the next evenly; the run ends with the last.",
+        ),
+    ] = ()
+
+    @property
+    def rate_per_s(self) -> float:
+        """The first rate, in sessions a second."""
+        return self.rate / _UNITS_S[self.per]
+
+    @property
+    def stages_per_s(self) -> tuple[tuple[float, float], ...]:
+        """The stages as (seconds, sessions a second)."""
+        return tuple((stage.duration_s, stage.rate / _UNITS_S[self.per]) for stage in self.stages)
+
+    @property
+    def highest_per_s(self) -> float:
+        """The highest rate there is at any time, in sessions a second."""
+        return max([self.rate_per_s, *(rate for _, rate in self.stages_per_s)])
+
+
+class Load(Model):
+    """How many sessions at once or how many in a second, for how long, and how audio is sent."""
+
+    sessions: Annotated[
+        int, Field(ge=1, le=MOST_SESSIONS, description="Sessions open at once, over all workers: the closed model.")
+    ] = 1
+    ramp_s: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=LONGEST_S,
+            allow_inf_nan=False,
+            description="Time over which the first sessions are started evenly, in which a stage changes their number, "
+            "or in which the rate of arrivals grows from 0. Absent: starts are 10 ms apart; 0: all at once.",
+        ),
+    ] = None
+    stages: Annotated[
+        tuple[Stage, ...],
+        Field(
+            strict=False,
+            max_length=1000,
+            description="Other numbers of sessions one after the other; the run ends with the last. Where fewer are "
+            "wanted, those that are open end in their own time.",
+        ),
+    ] = ()
+    arrivals: Annotated[
+        Arrivals | None, Field(description="Sessions that come at a rate, however many are open: the open model.")
+    ] = None
+    max_sessions: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MOST_SESSIONS,
+            description=f"arrivals: most sessions open at once (default: {DEFAULT_MAX_SESSIONS}). Who comes when all "
+            "are taken waits; who still waits at the end of a timed run was not started.",
+        ),
+    ] = None
+    duration_s: Annotated[
+        Seconds | None,
+        Field(
+            description="No session starts after it; passes over the dataset go on until then. "
+            "Absent, and without stages: every item is run exactly `repeat` times."
+        ),
+    ] = None
+    warmup_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=LONGEST_S,
+            allow_inf_nan=False,
+            description="Turns that begin in the first so many seconds are marked and left out of every metric.",
+        ),
     ] = 0.0
-    repeat: Annotated[int, Field(ge=1, description="How often every item is run.")] = 1
+    repeat: Annotated[int, Field(ge=1, description="How often every item is run, without an end in time.")] = 1
     pacing: Annotated[
         Literal["realtime", "fast"],
         Field(description="realtime: as a microphone would; fast: at once, for manual commit only."),
     ] = "realtime"
     frame_ms: Annotated[int, Field(ge=10, le=1000, description="Audio in one frame.")] = 100
-    engine: Annotated[Literal["auto", "asyncio"], Field(description="What starts the sessions.")] = "auto"
+    engine: Annotated[
+        Literal["auto", "asyncio", "locust"],
+        Field(
+            description="What starts the sessions. auto: Locust for workers, its web page, stages, arrivals and "
+            "duration_s, plain asyncio otherwise."
+        ),
+    ] = "auto"
+
+    @model_serializer(mode="wrap")
+    def _what_applies(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A default that another key takes the meaning from would contradict that key when it is read again.
+        data: dict[str, Any] = serialize(self)
+        if self.arrivals is not None or self.stages:
+            data.pop("sessions", None)
+        if self.ends_s is not None:
+            data.pop("repeat", None)
+        return data
+
+    @property
+    def ends_s(self) -> float | None:
+        """When no session starts any more, in seconds from the start; ``None``: when every item has been run."""
+        if self.stages:
+            return sum(stage.duration_s for stage in self.stages)
+        if self.arrivals is not None and self.arrivals.stages:
+            return (self.ramp_s or 0.0) + sum(stage.duration_s for stage in self.arrivals.stages)
+        return self.duration_s
+
+    @property
+    def most_sessions(self) -> int:
+        """The most sessions that may be open at once."""
+        if self.arrivals is not None:
+            return self.max_sessions or DEFAULT_MAX_SESSIONS
+        return max((stage.sessions for stage in self.stages), default=self.sessions)
 
 
 class Limits(Model):
@@ -523,6 +681,28 @@ class Scenario(Model):
         A value that came from an environment variable and may be secret stands there as it was written, ``${NAME}``.
         """
         return self._redactor.clean(self.model_dump(mode="json"))
+
+    def portable(self, env: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The whole scenario without secrets, as data for JSON, for :func:`rteval.scenario.scenario_from_portable`.
+
+        What environment variables settle here is settled there too, so that another environment changes nothing;
+        ``instructions`` are their text, paths are absolute. Only where a secret may take part (headers, proxy, the
+        query of an address, and whatever came from a variable that is called or looks like a secret) the variable's
+        name travels, and is looked up there. ``target.behaviour`` does not travel: the embedded server runs here.
+
+        Args:
+            env: the environment variables; the process's own by default.
+        """
+        data = self.model_dump(mode="json")
+        data["target"]["behaviour"] = None
+        hidden: dict[tuple[str | int, ...], str] = {}
+        for key, (value, variable) in from_environment(self.target, os.environ if env is None else env).items():
+            path = ("target", key)
+            if variable is not None and must_not_be_shown(path, value):
+                hidden[path] = f"${{{variable}}}"
+            data["target"][key] = value
+        without, places = self._redactor.by_reference(data, hidden)
+        return {"scenario": without, "variables": [[list(path), text, is_text] for path, text, is_text in places]}
 
     @property
     def hash(self) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from .scenario_model import LONGEST_S
 from .scenario_yaml import Node, Path_, at
 
 if TYPE_CHECKING:
-    from .scenario_model import Scenario
+    from .scenario_model import Arrivals, Scenario
 
 __all__ = ["contradictions", "not_available"]
 
@@ -23,11 +24,6 @@ Finding = tuple[Path_, str]
 NOT_AVAILABLE: tuple[Path_, ...] = (
     ("matrix",),
     ("baseline",),
-    ("load", "stages"),
-    ("load", "arrivals"),
-    ("load", "max_sessions"),
-    ("load", "duration_s"),
-    ("load", "warmup_s"),
     ("limits", "cost_usd"),
     ("target", "credential"),
     ("scoring", "scorers"),
@@ -40,9 +36,6 @@ def not_available(root: Node) -> Iterator[Finding]:
     for path in NOT_AVAILABLE:
         if at(root, path) is not None:
             yield path, "is not available yet"
-    engine = at(root, ("load", "engine"))
-    if engine is not None and engine.value == "locust":
-        yield ("load", "engine"), "locust is not available yet; use auto or asyncio"
     gates = at(root, ("gates",))
     for index, gate in enumerate(gates.value if gates is not None and isinstance(gates.value, list) else ()):
         if isinstance(gate.value, dict):
@@ -229,6 +222,75 @@ def _tool(path: Path_, tool: dict[str, Any]) -> Iterator[Finding]:
         yield (*path, "parameters"), "expected a mapping (a JSON Schema)"
 
 
+def _load(scenario: Scenario) -> Iterator[Finding]:
+    load, given = scenario.load, scenario.load.model_fields_set
+    if load.arrivals is not None:
+        yield from _open_model(scenario, load.arrivals)
+    elif load.max_sessions is not None:
+        yield ("load", "max_sessions"), "bounds load.arrivals, and there are none; load.sessions says how many are open"
+    if load.stages:
+        if load.arrivals is not None:
+            yield (
+                ("load", "stages"),
+                "contradicts load.arrivals: a load is so many sessions at once or so many in a "
+                "second; load.arrivals.stages change the rate",
+            )
+        if "sessions" in given:
+            yield ("load", "sessions"), "contradicts load.stages, each of which says its own sessions; remove one"
+        if not any(stage.sessions for stage in load.stages):
+            yield ("load", "stages"), "never wants a session"
+    if load.ramp_s is not None and 0 < load.ramp_s < 0.001:
+        yield ("load", "ramp_s"), "must be 0 or at least 0.001"
+    if load.ends_s is not None:
+        yield from _timed(scenario, load.ends_s)
+    wall_s = scenario.limits.wall_s
+    if wall_s is not None and load.warmup_s >= wall_s:
+        yield ("load", "warmup_s"), f"must be shorter than limits.wall_s ({wall_s:g}), or nothing would be measured"
+
+
+def _open_model(scenario: Scenario, arrivals: Arrivals) -> Iterator[Finding]:
+    if "sessions" in scenario.load.model_fields_set:
+        yield (
+            ("load", "sessions"),
+            "contradicts load.arrivals: how many are open follows from how many come; remove "
+            "one, or say load.max_sessions for a bound",
+        )
+    most, allowed = arrivals.highest_per_s, scenario.limits.connects_per_s
+    if allowed is not None and most > allowed:
+        yield (
+            ("limits", "connects_per_s"),
+            f"allows {allowed:g} in a second, and load.arrivals wants up to {most:g}: sessions would come ever later",
+        )
+
+
+def _timed(scenario: Scenario, ends_s: float) -> Iterator[Finding]:
+    load = scenario.load
+    stages = "load.stages" if load.stages else "load.arrivals.stages"
+    by_stages = bool(load.stages or (load.arrivals is not None and load.arrivals.stages))
+    if by_stages and load.duration_s is not None:
+        yield ("load", "duration_s"), f"contradicts {stages}, which say themselves how long the run takes; remove one"
+    if by_stages and ends_s > LONGEST_S:
+        yield tuple(stages.split(".")), f"take {ends_s:g} s in all; {LONGEST_S} is the most"
+    if "repeat" in load.model_fields_set:
+        until = stages if by_stages else "load.duration_s"
+        yield (
+            ("load", "repeat"),
+            f"contradicts {until}: passes over the dataset go on until the time is over; remove "
+            "one (limits.wall_s ends a run with repeats early)",
+        )
+    if not by_stages and load.ramp_s is not None and load.ramp_s >= ends_s:
+        yield ("load", "ramp_s"), f"must be shorter than load.duration_s ({ends_s:g}), or the load is never reached"
+    wall_s = scenario.limits.wall_s
+    if wall_s is not None and wall_s <= ends_s:
+        yield (
+            ("limits", "wall_s"),
+            f"ends the run after {wall_s:g} s, and the load takes {ends_s:g} s and its last sessions; raise it, or "
+            "remove it",
+        )
+    if load.warmup_s >= ends_s:
+        yield ("load", "warmup_s"), f"must be shorter than the run ({ends_s:g} s), or nothing would be measured"
+
+
 def _judging(scenario: Scenario) -> Iterator[Finding]:
     for name in scenario.scoring.checks:
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
@@ -251,6 +313,7 @@ def contradictions(scenario: Scenario, *, api_version: str | None) -> Iterator[F
     """
     yield from _target(scenario)
     yield from _session(scenario)
+    yield from _load(scenario)
     yield from _dialect(scenario, api_version)
     yield from _dataset(scenario)
     yield from _judging(scenario)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -11,11 +12,12 @@ from urllib.parse import unquote, urlsplit
 from .redact import MARK, redact
 from .scenario_yaml import Node, Path_, Problem, walk
 
-__all__ = ["Redactor", "literal_secrets", "may_be_secret"]
+__all__ = ["Redactor", "literal_secrets", "may_be_secret", "must_not_be_shown"]
 
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$\$")
 _DEFAULTS = re.compile(r":-[^}]*\}")
 _DEFAULT = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*:-([^}]*)\}")
+_PLACEHOLDER = re.compile(rf"({_REFERENCE.pattern}|\$\{{[A-Za-z_][A-Za-z0-9_]*:-[^}}]*\}})")
 
 # Forms that are a credential wherever they stand: OpenAI keys (sk-...), ephemeral client secrets (ek_...), JSON Web
 # Tokens (RFC 7519: base64url of '{"' is eyJ), GitHub tokens and AWS key ids, which land in wrong fields now and then.
@@ -104,28 +106,32 @@ class Redactor:
 
     Attributes:
         written: for values with secret variables in them, what stands in the file.
-        secrets: values of those variables; taken out wherever else they occur.
+        secrets: values of those variables, the longest first, each with its variable's name; taken out wherever else
+            they occur.
     """
 
     written: dict[Path_, str] = field(default_factory=dict, repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, root: Node) -> Redactor:
         """The redactor for a tree: it knows which values came from which variables."""
         written: dict[Path_, str] = {}
-        secrets: set[str] = set()
+        secrets: dict[str, str] = {}
         for path, node in walk(root):
             if node.written is None:
                 continue
             named = bool(path) and _names_a_secret(str(path[-1]))
-            hidden = {value for name, value in node.variables if named or _names_a_secret(name) or _looks_secret(value)}
-            in_query = path[:1] == ("target",) and "?" in str(node.value)
-            if hidden or in_query or may_be_secret(path):
+            hidden = [
+                (name, value)
+                for name, value in node.variables
+                if named or _names_a_secret(name) or _looks_secret(value)
+            ]
+            if hidden or must_not_be_shown(path, str(node.value)):
                 written[path] = node.written
             # A short value is no secret worth the name, and would blot out half the text.
-            secrets |= {value for value in hidden if len(value) >= 6}
-        return cls(written, tuple(sorted(secrets, key=len, reverse=True)))
+            secrets |= {value: name for name, value in hidden if len(value) >= 6}
+        return cls(written, dict(sorted(secrets.items(), key=lambda secret: len(secret[0]), reverse=True)))
 
     def clean(self, data: dict[str, Any]) -> dict[str, Any]:
         """The data without secrets; the argument is left as it is."""
@@ -148,6 +154,60 @@ class Redactor:
         for secret in self.secrets:
             value = value.replace(secret, MARK)
         return value
+
+    def by_reference(
+        self, data: dict[str, Any], also: Mapping[Path_, str]
+    ) -> tuple[dict[str, Any], list[tuple[Path_, str, bool]]]:
+        """The data with nothing secret in it, for another process that resolves the secrets by itself.
+
+        Args:
+            data: a scenario as data for JSON.
+            also: more values that are not to be told, with what is to be read in their places.
+
+        Returns:
+            The data with ``None`` where a secret takes part, and those places: where, what is to be read there instead
+            (``${NAME}`` for every secret variable and for every other occurrence of its value), and whether it is text.
+        """
+        places: list[tuple[Path_, str, bool]] = []
+        without = self._without((), data, {**self.written, **also}, places)
+        assert isinstance(without, dict)
+        return without, places
+
+    def _without(
+        self, path: Path_, value: Any, written: Mapping[Path_, str], places: list[tuple[Path_, str, bool]]
+    ) -> Any:
+        if isinstance(value, dict):
+            return {key: self._without((*path, key), inner, written, places) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._without((*path, index), inner, written, places) for index, inner in enumerate(value)]
+        if path in written:
+            reference = "".join(map(self._named, _PLACEHOLDER.split(written[path])))
+        elif isinstance(value, str) and any(secret in value for secret in self.secrets):
+            reference = self._named(value, literal=True)
+        else:
+            return value
+        places.append((path, reference, isinstance(value, str)))
+        return None
+
+    def _named(self, text: str, *, literal: bool = False) -> str:
+        """A text in which every secret is a variable again; ``literal``: with its dollar signs doubled."""
+        if not literal and _PLACEHOLDER.fullmatch(text):
+            default = _DEFAULT.fullmatch(text)
+            tells = default is not None and any(secret in default[1] for secret in self.secrets)
+            return _DEFAULTS.sub("}", text) if tells else text
+        pattern = "|".join(map(re.escape, self.secrets))
+        pieces = re.split(f"({pattern})", text) if pattern else [text]
+        return "".join(
+            f"${{{self.secrets[piece]}}}" if odd else piece.replace("$", "$$") if literal else piece
+            for odd, piece in zip(itertools.cycle((False, True)), pieces, strict=False)
+        )
+
+
+def must_not_be_shown(path: Path_, value: str) -> bool:
+    """Whether a value into which variables went is to stay as it was written, whatever they are called."""
+    if path[:1] == ("target",) and ("?" in value or ("://" in value and redact(value) != value)):
+        return True
+    return may_be_secret(path) or _looks_secret(value)
 
 
 def _looks_secret(value: str) -> bool:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "MAX_DEPTH",
     "Node",
     "Origin",
     "Path_",
@@ -43,7 +44,9 @@ __all__ = [
     "YamlProblems",
     "at",
     "core_scalar",
+    "interpolated",
     "path_text",
+    "plain_tree",
     "put",
     "read_yaml",
     "split_path",
@@ -183,6 +186,45 @@ def read_yaml(text: str, origin: Origin, env: Mapping[str, str]) -> tuple[Node, 
     return _Composer(events, origin, env).document()
 
 
+def interpolated(
+    written: str, path: Path_, origin: Origin, env: Mapping[str, str], *, as_text: bool
+) -> tuple[Node, list[Problem]]:
+    """One scalar by itself, with its variables replaced.
+
+    Args:
+        written: the text.
+        path: where it belongs, for messages.
+        origin: where it comes from.
+        env: the environment variables.
+        as_text: it is text, whatever it looks like.
+
+    Returns:
+        The value, and what is wrong with it, e.g. a variable that is not set.
+    """
+    composer = _Composer([], origin, env)
+    node = composer.interpolated(written, path, None, as_text=as_text)
+    return node, composer.problems
+
+
+def plain_tree(value: Any, origin: Origin, *, depth: int = 0) -> Node:
+    """The tree for plain data, as a JSON reader gives it; nothing in it is replaced.
+
+    Raises:
+        ValueError: the data has too many levels, or something in it that JSON does not have.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("has a key that is no text")
+        return Node({key: plain_tree(inner, origin, depth=depth + 1) for key, inner in value.items()}, origin)
+    if isinstance(value, list):
+        return Node([plain_tree(inner, origin, depth=depth + 1) for inner in value], origin)
+    if not isinstance(value, str | int | float | None):  # a bool is an int
+        raise ValueError(f"holds a {type(value).__name__}")
+    return Node(value, origin)
+
+
 def _shallow(events: Iterator[Any], origin: Origin) -> Iterator[Any]:
     """Stop at the first level too many: the parser's time grows with the square of the depth."""
     depth = 0
@@ -205,7 +247,7 @@ class _Composer:
         self._origin = origin
         self._env = env
         self._anchors: dict[str, Node | None] = {}
-        self._problems: list[Problem] = []
+        self.problems: list[Problem] = []
         self._count = 0
 
     def document(self) -> tuple[Node, list[Problem]]:
@@ -217,10 +259,10 @@ class _Composer:
                 self._problem((), "holds a second document; one is read", event)
                 break
             root = self._node(event, ())
-        return (root if root is not None else Node(None, self._origin, 1)), self._problems
+        return (root if root is not None else Node(None, self._origin, 1)), self.problems
 
     def _problem(self, path: Path_, sentence: str, event: Any) -> None:
-        self._problems.append(Problem(path, sentence, self._origin, event.start_mark.line + 1))
+        self.problems.append(Problem(path, sentence, self._origin, event.start_mark.line + 1))
 
     def _node(self, event: Any, path: Path_) -> Node:
         self._count += 1
@@ -299,7 +341,7 @@ class _Composer:
         as_text = event.style is not None or tag in ("!", f"{_TAG}str")
         return self.interpolated(str(event.value), path, line, as_text=as_text)
 
-    def interpolated(self, written: str, path: Path_, line: int, *, as_text: bool) -> Node:
+    def interpolated(self, written: str, path: Path_, line: int | None, *, as_text: bool) -> Node:
         found: list[tuple[str, str]] = []
 
         def replace(match: re.Match[str]) -> str:
@@ -307,19 +349,19 @@ class _Composer:
                 return "$"
             if match["bad"]:
                 sentence = "'${' starts a variable: write ${NAME} or ${NAME:-default}, or $$ for a dollar sign"
-                self._problems.append(Problem(path, sentence, self._origin, line))
+                self.problems.append(Problem(path, sentence, self._origin, line))
                 return ""
             name, default = match["name"], match["default"]
             if default is not None and "${" in default:
                 sentence = f"the default of ${{{name}:-...}} cannot hold another variable"
-                self._problems.append(Problem(path, sentence, self._origin, line))
+                self.problems.append(Problem(path, sentence, self._origin, line))
                 return ""
             value = self._env.get(name)
             if default is not None and not value:
                 return str(default)
             if value is None:
                 sentence = f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
-                self._problems.append(Problem(path, sentence, self._origin, line))
+                self.problems.append(Problem(path, sentence, self._origin, line))
                 return ""
             found.append((name, value))
             return value
@@ -328,7 +370,7 @@ class _Composer:
         if not _is_unicode(text):
             names = ", ".join(name for name, value in found if not _is_unicode(value))
             what = f"the environment variable {names}" if names else "the text"
-            self._problems.append(Problem(path, f"{what} is not valid Unicode", self._origin, line))
+            self.problems.append(Problem(path, f"{what} is not valid Unicode", self._origin, line))
             text = ""
         value = text if as_text else core_scalar(text)
         touched = _VARIABLE.search(written) is not None

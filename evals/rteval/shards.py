@@ -3,6 +3,10 @@
 A shard is ``shards/<worker>.jsonl`` in the run folder: one record a line, ``{"turn": ...}``, ``{"session": ...}`` or
 ``{"health": ...}``. Its writer holds a lock on it while it lives, so that nobody takes a run that still goes for a
 crashed one.
+
+Of a run with workers the master writes the shards, from what they ship. Each worker keeps a copy of what it recorded,
+``copies/<worker>.jsonl``, which goes once the master has everything; after a master's death it adds what did not
+arrive. ``superseded.txt`` names sessions whose rows do not count, since they were held again from the start.
 """
 
 from __future__ import annotations
@@ -37,19 +41,25 @@ except ImportError:  # Windows has no flock; there a run that still goes cannot 
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    "COPIES",
     "SHARDS",
     "Record",
     "Records",
     "ShardWriter",
     "Torn",
     "alone",
+    "decode_record",
+    "encode_record",
     "is_writing",
     "iter_shards",
     "read_shards",
     "shard_paths",
+    "supersede",
 ]
 
 SHARDS = "shards"
+COPIES = "copies"
+SUPERSEDED = "superseded.txt"
 FLUSH_BYTES = 4 * 1024 * 1024
 """A writer flushes by itself beyond this, so that a forgotten ``flush()`` costs bounded memory."""
 
@@ -90,13 +100,14 @@ class ShardWriter:
     Arguments:
         run_dir: the run folder; ``shards/`` is made in it.
         worker: name of the worker, unique in the run.
+        folder: ``copies`` for a worker's own copy of what it ships.
 
     Raises:
         RunFolderError: the shard cannot be opened or written, or another process writes it.
     """
 
-    def __init__(self, run_dir: Path, worker: str) -> None:
-        self.path = run_dir / SHARDS / (re.sub(r"[^A-Za-z0-9._-]", "_", worker) + ".jsonl")
+    def __init__(self, run_dir: Path, worker: str, folder: str = SHARDS) -> None:
+        self.path = run_dir / folder / (re.sub(r"[^A-Za-z0-9._-]", "_", worker) + ".jsonl")
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._fd = -1
@@ -112,17 +123,15 @@ class ShardWriter:
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
             self._add(b"\n")  # an earlier writer was killed in the middle of a line: ours starts on its own
 
-    def turn(self, record: TurnRecord) -> None:
-        """Add one turn with its deltas."""
-        self._add(b'{"turn":' + _dumps(record) + b"}\n")
+    def add(self, record: Record) -> None:
+        """Add one record."""
+        self.line(encode_record(record))
 
-    def session(self, record: SessionRecord) -> None:
-        """Add one session."""
-        self._add(b'{"session":' + _dumps(record) + b"}\n")
+    def line(self, line: bytes) -> None:
+        """Add a record as ``encode_record`` made it."""
+        self._add(line + b"\n")
 
-    def health(self, sample: HealthSample) -> None:
-        """Add one health sample."""
-        self._add(b'{"health":' + _dumps(sample) + b"}\n")
+    turn = session = health = add
 
     def flush(self) -> None:
         """Hand everything that waits to the operating system; from then on the death of this process loses none of it.
@@ -167,9 +176,41 @@ class ShardWriter:
             self.flush()
 
 
+def encode_record(record: Record) -> bytes:
+    """One line of a shard, without its line break."""
+    kind = KINDS[type(record)]
+    return b'{"' + kind + b'":' + _dumps(record) + b"}"
+
+
+def decode_record(line: bytes) -> Record:
+    """Read one line of a shard.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return _record(orjson.loads(line))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError("no line of a shard") from error
+
+
+def supersede(run_dir: Path, session: str) -> None:
+    """Say that the rows of a session do not count, since all of it is held again.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    path = run_dir / SHARDS / SUPERSEDED
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{session}\n")
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
+
+
 def shard_paths(run_dir: Path) -> list[Path]:
-    """Return the shards of a run folder in a fixed order; empty when there are none."""
-    return sorted((run_dir / SHARDS).glob("*.jsonl"))
+    """Return the shards of a run folder in a fixed order, workers' copies last; empty when there are none."""
+    return [*sorted((run_dir / SHARDS).glob("*.jsonl")), *sorted((run_dir / COPIES).glob("*.jsonl"))]
 
 
 def is_writing(path: Path) -> bool:
@@ -182,16 +223,53 @@ def is_writing(path: Path) -> bool:
 
 
 def iter_shards(run_dir: Path) -> Iterator[Record | Torn]:
-    """Yield every record of a run folder, one at a time, shard after shard; unreadable lines come as ``Torn``."""
+    """Yield every record of a run folder once, one at a time, shard after shard; unreadable lines come as ``Torn``."""
+    superseded = _superseded(run_dir)
+    twice = _Twice() if any((run_dir / COPIES).glob("*.jsonl")) else None
     for path in shard_paths(run_dir):
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
                 try:
-                    yield _record(orjson.loads(line))
-                except (ValueError, TypeError, KeyError, AttributeError):
+                    record = decode_record(line)
+                except ValueError:
                     yield Torn(path, number)
+                    continue
+                if not isinstance(record, HealthSample) and record.session in superseded:
+                    continue
+                if twice is None or not twice.seen(record):
+                    yield record
+
+
+def _superseded(run_dir: Path) -> frozenset[str]:
+    try:
+        text = (run_dir / SHARDS / SUPERSEDED).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    return frozenset(text.split())
+
+
+class _Twice:
+    """Tells what came before: a copy holds what its shard has too, and a turn may have been run again elsewhere."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[object, ...]] = set()
+
+    def seen(self, record: Record) -> bool:
+        match record:
+            case TurnRecord():
+                keys: list[tuple[object, ...]] = [
+                    (record.session, record.turn),
+                    (record.variant, record.item, record.attempt, "turn"),
+                ]
+            case SessionRecord():
+                keys = [(record.session,)]
+            case HealthSample():
+                keys = [(record.worker, record.at_ns, "health")]
+        known = any(key in self._seen for key in keys)
+        self._seen.update(keys)
+        return known
 
 
 def read_shards(run_dir: Path) -> Records:
@@ -274,6 +352,8 @@ def _plain(value: Any) -> Any:
 
 
 def _record(line: dict[str, dict[str, Any]]) -> Record:
+    if len(line) != 1:
+        raise ValueError(line)
     ((kind, data),) = line.items()
     match kind:
         case "turn":
@@ -295,8 +375,9 @@ def _is_sound(record: Record) -> bool:
     All else comes from targets and datasets and may be anything; the tables see to that themselves.
     """
     if isinstance(record, HealthSample):
-        lags = (record.loop_lag_us, record.send_lag_us, (record.cpu_share or 0, record.sessions_open))
-        whole = _are_whole((record.at_ns,))
+        few = (record.cpu_share or 0, record.sessions_open)
+        lags = (record.loop_lag_us, record.send_lag_us, record.stamp_lag_us, few)
+        whole = _are_whole((record.at_ns, record.loop_lag_n or 0, record.send_lag_n or 0))
         return isinstance(record.worker, str) and whole and all(_are_finite(values) for values in lags)
     if not isinstance(record.session, str):
         return False
@@ -346,6 +427,7 @@ def _known(record: type, data: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+KINDS: dict[type, bytes] = {TurnRecord: b"turn", SessionRecord: b"session", HealthSample: b"health"}
 RECORDS = (TurnRecord, SessionRecord, HealthSample, Usage, Deltas)
 FIELDS: dict[type, tuple[str, ...]] = {record: tuple(f.name for f in fields(record)) for record in RECORDS}
 TUPLES: dict[type, frozenset[str]] = {

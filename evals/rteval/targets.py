@@ -20,7 +20,7 @@ from .redact import redact
 if TYPE_CHECKING:
     from .scenario_model import Scenario, Target
 
-__all__ = ["PROVIDERS", "Address", "Provider", "preview_version", "target_address"]
+__all__ = ["PROVIDERS", "Address", "Provider", "from_environment", "preview_version", "target_address"]
 
 Auth = Literal["entra", "api_key", "none"]
 KeyHeader = Literal["api-key", "bearer"]
@@ -161,6 +161,29 @@ def preview_version(target: Target, env: Mapping[str, str]) -> str:
     return target.api_version or env.get("OPENAI_API_VERSION") or PREVIEW_VERSION
 
 
+def from_environment(target: Target, env: Mapping[str, str]) -> dict[str, tuple[str, str | None]]:
+    """What the environment settles of a target that leaves it open.
+
+    Args:
+        target: of a scenario that can be dialled.
+        env: the environment variables.
+
+    Returns:
+        For each such key of the target its value, and the variable that holds it (``None``: it only depends on some).
+    """
+    provider = PROVIDERS[target.provider]
+    found: dict[str, tuple[str, str | None]] = {}
+    if target.auth is None:
+        found["auth"] = _auth(target, provider, env)[0], None
+    if not target.endpoint and provider.endpoint_env and env.get(provider.endpoint_env):
+        found["endpoint"] = env[provider.endpoint_env], provider.endpoint_env
+    if not _named_model(target, provider) and provider.model_env and env.get(provider.model_env):
+        found[provider.model_keys[0]] = env[provider.model_env], provider.model_env
+    if target.dialect == "preview" and not target.api_version:
+        found["api_version"] = preview_version(target, env), "OPENAI_API_VERSION"
+    return found
+
+
 def target_address(scenario: Scenario, env: Mapping[str, str] | None = None) -> Address:
     """Work out what is dialled; nothing is connected and no credential is read, only whether there is one.
 
@@ -213,10 +236,8 @@ def target_address(scenario: Scenario, env: Mapping[str, str] | None = None) -> 
 def _model(
     target: Target, provider: Provider, env: Mapping[str, str], sources: list[str], faults: list[Fault]
 ) -> str | None:
-    for key in provider.model_keys:
-        named: str | None = getattr(target, key)
-        if named:
-            return named
+    if named := _named_model(target, provider):
+        return named
     if provider.model_env and env.get(provider.model_env):
         sources.append(f"{provider.model_keys[0]} from {provider.model_env}")
         return env[provider.model_env]
@@ -224,6 +245,10 @@ def _model(
         variable = f", or set {provider.model_env}" if provider.model_env else ""
         faults.append((f"target.{provider.model_keys[0]}", f"is required with provider: {target.provider}{variable}"))
     return provider.model
+
+
+def _named_model(target: Target, provider: Provider) -> str | None:
+    return next((str(named) for key in provider.model_keys if (named := getattr(target, key))), None)
 
 
 def _base(target: Target, provider: Provider, env: Mapping[str, str], sources: list[str], faults: list[Fault]) -> str:

@@ -39,17 +39,5 @@ def test_a_limit_that_was_reached_stays_reached():
     assert all(rules.turn_ended(OK) for _ in range(3))
 
 
-SESSIONS = [
-    pytest.param({}, [None, None], id="no limit"),
-    pytest.param({"sessions": 2}, [None, "limits.sessions: 2 sessions were started"], id="reached"),
-]
-
-
-@pytest.mark.parametrize(("limits", "reasons"), SESSIONS)
-def test_a_run_ends_when_enough_sessions_were_started(limits, reasons):
-    rules = StopRules(**limits)
-    assert [rules.session_started() for _ in reasons] == reasons
-
-
 def test_every_end_that_is_neither_good_nor_ours_is_an_error():
     assert set(Outcome) - ERRORS == {Outcome.OK, Outcome.CANCELLED, Outcome.CUT}

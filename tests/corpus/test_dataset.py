@@ -80,7 +80,7 @@ ONE_PROBLEM = [
     # the path
     ({"file_name": "b.wav"}, "b.wav does not exist; did you mean a.wav?"),
     ({"file_name": "recording.wav"}, "recording.wav does not exist; add the file or remove the line"),
-    ({"file_name": "no/a.wav"}, "no/a.wav does not exist; add the file or remove the line"),
+    ({"file_name": "no/c.wav"}, "no/c.wav does not exist; add the file or remove the line"),
     ({"file_name": "."}, ". is not a file; "),
     ({"file_name": "../outside.wav"}, "../outside.wav is a path that leads out of the dataset's folder; copy the file"),
     ({"file_name": "link.wav"}, "link.wav is a link that leads out of the dataset's folder; copy the file into the"),

@@ -12,7 +12,10 @@ ROOT = Path(__file__).parents[2]
 PURE = [
     "rteval.analysis.gates",
     "rteval.analysis.stats",
+    "rteval.load.dealing",
+    "rteval.load.messages",
     "rteval.load.schedule",
+    "rteval.load.stops",
     "rteval.plan",
     "rteval.playback",
     "rteval.realtime",

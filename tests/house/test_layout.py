@@ -24,23 +24,29 @@ def module_name(path: Path) -> str:
 
 MODULES = {module_name(path): tree for path, tree in TREES.items()}
 
+_LOCUST = {f"load/{name}.py" for name in ("bridge", "guest", "runners", "sockets", "swarm", "web")} | {"locust.py"}
 ADDRESSES = {
     # library: where it may be imported; its exceptions end there
     "azure": {"client/auth.py"},
     "cryptography": {"simulator/"},
+    "gevent": _LOCUST,
+    "greenlet": _LOCUST,
     "jinja2": {"reporting/"},
     "jiwer": {"scoring/words.py"},
+    "locust": _LOCUST,
     "plotly": {"reporting/"},
+    "psutil": _LOCUST,
     "pyarrow": {"analysis/", "reporting/", "judge.py"},
-    "rich": {"progress.py", "cli.py", "run.py"},
+    "rich": {"progress.py", "cli.py", "run.py", "worker.py"},
     "ruamel": {"scenario_yaml.py"},
     "soundfile": {"audio.py"},
     "soxr": {"audio.py"},
     "typer": {"cli.py"},
-    "uvloop": {"run.py", "load/", "simulator/"},
+    "uvloop": {"station.py", "load/guest.py", "simulator/"},
     "webrtcvad": {"simulator/vad.py"},
     "websockets": {"client/transport.py", "simulator/"},
     "whisper_normalizer": {"scoring/normalize.py"},
+    "zmq": _LOCUST,
 }
 
 

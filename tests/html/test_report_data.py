@@ -59,7 +59,7 @@ def test_every_turn_is_in_a_bar_or_named_as_not_drawn(values):
 def test_turns_that_failed_and_warm_up_turns_are_in_no_distribution(make_run):
     run = make_run(n=60, failing=0.3)
     counted = run.turns[(run.turns["outcome"] == "ok") & ~run.turns["warmup"].astype(bool)]
-    made = figures_of(run.turns, run.health, run=run.run, gates=[])
+    made = figures_of(run.turns, run.sessions, run.health, run=run.run, gates=[])
     by_id = {figure["id"]: figure for figure in made["latency"]}
     assert sum(count for _middle, count in by_id["histogram-ttfa_ms"]["bars"]) == len(counted)
     answered, failed = (series["points"] for series in by_id["time-ttfa_ms"]["series"])
@@ -70,7 +70,7 @@ def test_turns_that_failed_and_warm_up_turns_are_in_no_distribution(make_run):
 def test_a_gate_is_a_line_on_the_plots_of_its_metric(make_run):
     run = make_run(gates=("ttfa_ms.p95 < 1200", "checks.pass_rate >= 0.9"))
     assert limits_of(run.summary["gates"])["ttfa_ms"] == [("ttfa_ms.p95 < 1200", 1200.0)]
-    made = figures_of(run.turns, run.health, run=run.run, gates=run.summary["gates"])
+    made = figures_of(run.turns, run.sessions, run.health, run=run.run, gates=run.summary["gates"])
     lines = {
         figure["id"]: [line["at"] for line in figure["lines"] if line["role"] == "gate"]
         for figure in made["latency"]
@@ -89,7 +89,7 @@ def test_a_limit_far_off_is_named_and_does_not_flatten_the_plot():
 def test_a_run_of_very_many_turns_draws_every_nth_and_says_so(make_run, monkeypatch):
     monkeypatch.setattr(figures, "MAX_POINTS", 10)
     run = make_run(n=60, failing=0.1)
-    latency = figures_of(run.turns, run.health, run=run.run, gates=[])["latency"]
+    latency = figures_of(run.turns, run.sessions, run.health, run=run.run, gates=[])["latency"]
     scatter = next(figure for figure in latency if figure["kind"] == "scatter")
     answered, failed = (series["points"] for series in scatter["series"])
     assert len(answered) <= 10
@@ -99,7 +99,7 @@ def test_a_run_of_very_many_turns_draws_every_nth_and_says_so(make_run, monkeypa
 
 def test_a_cumulative_curve_never_falls_and_ends_at_all_turns(make_run):
     run = make_run(n=600)
-    made = figures_of(run.turns, run.health, run=run.run, gates=[])
+    made = figures_of(run.turns, run.sessions, run.health, run=run.run, gates=[])
     for series in next(figure for figure in made["latency"] if figure["id"] == "cumulative")["series"]:
         shares = [share for _ms, share in series["points"]]
         assert shares == sorted(shares)

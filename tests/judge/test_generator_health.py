@@ -39,5 +39,12 @@ def test_without_a_limit_nothing_is_too_late() -> None:
 
 def test_each_worker_is_shown() -> None:
     health = judge_health(samples(loop=[1.0, 3.0], cpu=[0.5, 0.7], send=[2.0]), LIMITS)
-    assert health["workers"]["w0"] == {"send_lag_p99_ms": 2.0, "loop_lag_p99_ms": 2.98, "cpu_share": 0.6}
+    assert health["workers"]["w0"] == {
+        "send_lag_p99_ms": 2.0,
+        "loop_lag_p99_ms": 2.98,
+        "stamp_lag_p99_ms": None,
+        "cpu_share": 0.6,
+        "cpu_max": 0.7,
+        "late": [],
+    }
     assert health["cpu_share"] == {"n": 2, "mean": 0.6, "max": 0.7}

@@ -60,7 +60,7 @@ def test_the_summary_has_the_shape_that_others_rely_on(make_run: MakeRun, make_t
     assert "Infinity" not in text
     summary = json.loads(text)
     assert list(summary) == [
-        "schema_version", "run_id", "run_dir", "state", "exit_code", "metrics", "gates", "health", "counts",
+        "schema_version", "run_id", "run_dir", "state", "exit_code", "metrics", "gates", "health", "load", "counts",
     ]  # fmt: skip
     assert (summary["schema_version"], summary["run_id"]) == (1, "r1")
     assert summary["run_dir"] == str(run_dir.resolve())
@@ -142,7 +142,7 @@ def test_a_late_generator_makes_the_run_invalid_and_keeps_the_content(make_run: 
     judgement = judge(make_run([make_turn()], health=late(), gates=gates))
     assert (judgement.exit_code, judgement.summary["state"]) == (4, "invalid")
     assert [gate["verdict"] for gate in judgement.summary["gates"]] == ["invalid", "pass"]
-    assert "fewer sessions" in judgement.summary["health"]["reasons"][0]
+    assert "fewer sessions" in judgement.summary["health"]["reasons"][1]
 
 
 def test_a_finished_run_with_rows_missing_is_partial(make_run: MakeRun, make_turn: MakeTurn) -> None:

@@ -28,12 +28,14 @@ def summary(**over: Any) -> dict[str, Any]:
         "reasons": [],
         "send_lag_ms": {"n": 0, "p50": None, "p99": None, "max": None, "limit": 20},
         "loop_lag_ms": {"n": 2, "p50": 1.0, "p99": 2.0, "max": 2.0, "limit": None},
+        "stamp_lag_ms": {"n": 0, "p50": None, "p99": None, "max": None, "limit": None},
         "cpu_share": {"n": 0, "mean": None, "max": None},
         "workers": {},
     }
     counts = {
         "turns": 3, "planned": 4, "not_recorded": 1, "outcomes": {"ok": 3, "cut": 0}, "transcripts": {"ok": 3},
-        "sessions": 1, "sessions_ready": 1, "sessions_dropped": 0, "torn_lines": 1, "duplicates": 0,
+        "sessions": 1, "sessions_ready": 1, "sessions_dropped": 0, "sessions_cut": 0, "sessions_not_started": 0,
+        "not_started": 0, "torn_lines": 1, "duplicates": 0,
     }  # fmt: skip
     base = {"run_id": "r1", "run_dir": "/x", "state": "complete", "exit_code": 0, "metrics": {}, "gates": []}
     return {**base, "health": health, "counts": counts, **over}
@@ -139,7 +141,7 @@ def test_the_summary_page_begins_with_the_verdict(make_run: MakeRun, make_turn: 
     assert "time to first audio: end of the caller's speech" in page
     assert "branch=main" in page
     assert "How it ended: all done" in page
-    assert "use fewer sessions" in page
+    assert "fewer sessions or an idler machine" in page
     assert "93%" in page
     assert "`turns.parquet`" in page
 

@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 from rteval.cli import app
 from rteval.errors import ScenarioError
 from rteval.judge import Judgement
-from rteval.run import RunOptions, _LiveRun, prepare, run
+from rteval.prepare import RunOptions, prepare
+from rteval.run import _LiveRun, run
 from rteval.simulator.process import Simulator
 
 from .conftest import ROOT
@@ -70,7 +71,7 @@ def test_a_limit_that_kept_nothing_from_running_did_not_end_the_run(ended: Any) 
 
 def test_a_limit_on_sessions_does_not_switch_off_the_others(ended: Any) -> None:
     """One ends the starting of sessions only; the next one ends the turns."""
-    judgement = ended("limits.sessions=1", "limits.turns=1", "conversation.items_per_session=3")
+    judgement = ended("limits.sessions=1", "limits.turns=1", "conversation.items_per_session=2")
     assert outcomes(judgement) == ["cut", "cut", "ok"]
     assert judgement.exit_code == 5
     detail = orjson.loads((judgement.run_dir / "run.json").read_bytes())["end"]["detail"]

@@ -21,7 +21,7 @@ from rteval.errors import UsageError
         pytest.param(["gates[0]=rtf.p50 < 1"], lambda s: s.gates[0], "rtf.p50 < 1", id="gate by index"),
         pytest.param(["labels.team=voice"], lambda s: s.labels, {"team": "voice"}, id="missing keys are created"),
         pytest.param(["session.raw.a.b=1"], lambda s: s.session.raw, {"a": {"b": 1}}, id="deep in the free part"),
-        pytest.param(["load={sessions: 3}"], lambda s: (s.load.sessions, s.load.ramp_s), (3, 0), id="mapping replaced"),
+        pytest.param(["load={sessions: 3}"], lambda s: (s.load.sessions, s.load.ramp_s), (3, None), id="mapping"),
         pytest.param(["dataset.limit=3"], lambda s: s.dataset.limit, 3, id="into the short form of dataset"),
         pytest.param(
             ["session.turn_detection.eagerness=low"],
@@ -36,7 +36,7 @@ from rteval.errors import UsageError
             id="into the short form of transcription",
         ),
         pytest.param(["session.transcription=null"], lambda s: s.session.transcription, None, id="null takes back"),
-        pytest.param(["load.ramp_s="], lambda s: s.load.ramp_s, 0, id="nothing takes back"),
+        pytest.param(["load.ramp_s="], lambda s: s.load.ramp_s, None, id="nothing takes back"),
         pytest.param(["load.sessions=${N}"], lambda s: s.load.sessions, 9, id="variable"),
         pytest.param(["description='${N}'"], lambda s: s.description, "9", id="variable in quotes"),
     ],

@@ -11,12 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ..records import MASTER
+from .health import LAGS, lags_of, measured_health
+from .load import AskedLoad, is_not_started
 from .metrics import CHECKS, METRICS, Metric, Source, find_metric
 from .stats import PERCENTILES, describe
 
 __all__ = ["THROTTLED", "Tables", "count", "measure"]
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 Entry = dict[str, Any]
 
 ERRORS = ("failed", "incomplete", "empty", "timeout", "dropped", "refused")
@@ -36,7 +41,8 @@ class Tables:
         turns: raw, derived and content columns.
         sessions: raw and derived columns.
         gaps_ms: gaps between audio deltas of the ok turns.
-        health: ``worker``, ``kind``, ``at_ns``, ``value``.
+        health: ``worker``, ``kind``, ``at_ns``, ``value``, ``n``.
+        asked: the load that was asked for.
         slo: limits of a good turn, by column.
         sessions_peak: most sessions open at once, as the run counted it; ``None`` when it did not get to say.
         duplicates: turns that came twice; the first record counts.
@@ -47,6 +53,7 @@ class Tables:
     sessions: pd.DataFrame
     gaps_ms: Floats
     health: pd.DataFrame
+    asked: AskedLoad = field(default_factory=AskedLoad)
     slo: Mapping[str, float] = field(default_factory=dict)
     sessions_peak: int | None = None
     duplicates: int = 0
@@ -62,10 +69,13 @@ def measure(tables: Tables) -> dict[str, Entry]:
         that were not ok, warm-up). A number that is ``None`` has its reason in ``withheld`` (per statistic) or
         ``reason``.
     """
-    turns = _Turns(tables.turns)
-    metrics = {metric.name: _distribution(metric, *_samples(metric, tables, turns)) for metric in _distributions()}
-    metrics |= _outcomes(turns) | _of_sessions(tables.sessions) | _content(turns) | _checks(turns)
-    metrics |= _throughput(tables, turns) | _tokens(turns)
+    turns = _Turns(tables.turns, tables.asked.warm_until_ns)
+    sessions = _Sessions(tables.sessions, tables.asked.warm_until_ns)
+    metrics = {metric.name: _of_turns(metric, tables, turns) for metric in _distributions(Source.TURNS, Source.DELTAS)}
+    metrics |= {metric.name: sessions.distribution(metric) for metric in _distributions(Source.SESSIONS)}
+    metrics |= _of_health(tables)
+    metrics |= _outcomes(turns) | sessions.rates() | _content(turns) | _checks(turns)
+    metrics |= _throughput(tables, turns, sessions) | _not_started(turns) | _tokens(turns)
     names = [*METRICS, *sorted(name for name in metrics if name not in METRICS)]
     return {name: metrics[name] for name in names}
 
@@ -80,19 +90,27 @@ def count(tables: Tables, *, planned_turns: int | None = None) -> dict[str, Any]
     turns, sessions = tables.turns, tables.sessions
     known = ("outcome", OUTCOMES), ("transcript_outcome", ("ok", "failed", "missing", "off"))
     by = {column: {name: int((turns[column] == name).sum()) for name in names} for column, names in known}
-    flags = ("warmup", "modality_missing", "split_turn", "early_endpoint", "silent_answer")
+    flags = ("modality_missing", "split_turn", "early_endpoint", "silent_answer")
+    nowhere = is_not_started(turns)
+    cut = (turns["outcome"] == "cut").to_numpy(dtype=bool) & turns["session"].isin(sessions["session"]).to_numpy()
+    warm_until_ns = tables.asked.warm_until_ns
     return {
         "turns": len(turns),
         "planned": planned_turns,
         "not_recorded": None if planned_turns is None else max(planned_turns - len(turns), 0),
         "outcomes": by["outcome"],
+        "not_started": int(nowhere.sum()),
         "transcripts": by["transcript_outcome"],
+        "warmup": int((~_Turns(turns, warm_until_ns).warm).sum()),
         **{flag: int(_true(turns[flag]).sum()) for flag in flags},
         "unknown_events": int(turns["unknown_events"].sum()) + int(sessions["unknown_events"].sum()),
         "oddities": _words(turns["oddities"]),
         "sessions": len(sessions),
         "sessions_ready": int(_ready(sessions).sum()),
         "sessions_dropped": int(_true(sessions["drop"]).sum()),
+        "sessions_cut": int(turns.loc[cut, "session"].nunique()),
+        "sessions_warmup": int((~_Sessions(sessions, warm_until_ns).warm).sum()),
+        "sessions_not_started": int(turns.loc[nowhere, "session"].nunique()),
         "retries": int(sessions["retries"].sum()),
         "duplicates": tables.duplicates,
         "torn_lines": tables.torn_lines,
@@ -100,11 +118,21 @@ def count(tables: Tables, *, planned_turns: int | None = None) -> dict[str, Any]
 
 
 class _Turns:
-    """The turn table with the masks that every metric asks for."""
+    """The turn table with the masks that every metric asks for.
 
-    def __init__(self, frame: pd.DataFrame) -> None:
+    Attributes:
+        ok: answered, outside the warm-up.
+        counted: ended by themselves, outside the warm-up.
+        warm: outside the warm-up.
+    """
+
+    def __init__(self, frame: pd.DataFrame, warm_until_ns: int | None) -> None:
         self.frame = frame
         warmup, outcome = _true(frame["warmup"]), frame["outcome"].astype(object)
+        if warm_until_ns is not None:
+            # A turn that never began belongs to the time in which it was due.
+            never = frame["started_ns"].isna().to_numpy()
+            warmup = warmup | (never & _before(frame["due_ns"], warm_until_ns))
         self.ok = (outcome == "ok").to_numpy() & ~warmup
         self.counted = (outcome != "cut").to_numpy() & ~warmup
         self.warm = ~warmup
@@ -113,27 +141,62 @@ class _Turns:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def has(self, column: str) -> npt.NDArray[np.bool_]:
+    def has(self, column: str) -> Flags:
         return self.frame[column].notna().to_numpy()
 
 
-def _distributions() -> Iterable[Metric]:
-    return (metric for metric in METRICS.values() if metric.is_distribution)
+class _Sessions:
+    """The session table, and which of its rows began outside the warm-up (``warm``)."""
+
+    def __init__(self, frame: pd.DataFrame, warm_until_ns: int | None) -> None:
+        self.frame = frame
+        self.warm = np.ones(len(frame), dtype=bool)
+        self._ended_warm = self.warm
+        if warm_until_ns is not None:
+            self.warm = ~_before(frame["started_ns"].fillna(frame["due_ns"]), warm_until_ns)
+            self._ended_warm = self.warm | ~_before(frame["ended_ns"], warm_until_ns)
+
+    def distribution(self, metric: Metric) -> Entry:
+        values = _values(self.frame.loc[self.warm, metric.name])
+        return _distribution(metric, values, len(self.frame) - len(values))
+
+    def rates(self) -> dict[str, Entry]:
+        ready = _ready(self.frame)
+        # A session that the tool stopped before it was ready says nothing about the target.
+        tried = (ready | (self.frame["outcome"].astype(object) != "cut").to_numpy()) & self.warm
+        # A session may be dropped long after the warm-up in which it began.
+        could_drop = ready & self._ended_warm
+        dropped = _true(self.frame["drop"]) & could_drop
+        return _share("setup_success_rate", int((ready & tried).sum()), int(tried.sum()), int((~tried).sum())) | _share(
+            "drop_rate", int(dropped.sum()), int(could_drop.sum()), int((~could_drop).sum())
+        )
 
 
-def _samples(metric: Metric, tables: Tables, turns: _Turns) -> tuple[Floats, int]:
-    """The samples of a distribution and the number left out."""
-    match metric.source:
-        case Source.TURNS:
-            return _values(turns.frame.loc[turns.ok, metric.name]), len(turns) - int(turns.ok.sum())
-        case Source.SESSIONS:
-            values = _values(tables.sessions[metric.name])
-            return values, len(tables.sessions) - len(values)
-        case Source.DELTAS:
-            gaps = (turns.frame["audio_deltas"] - 1).clip(lower=0)
-            return tables.gaps_ms, int(gaps[~turns.ok].sum())
-    kind = metric.name.removesuffix("_lag_ms")
-    return _values(tables.health.loc[tables.health["kind"] == kind, "value"]), 0
+def _before(moments: pd.Series[Any], at_ns: int) -> Flags:
+    """Which of them were before; what is missing was not."""
+    return (moments < at_ns).fillna(False).to_numpy(dtype=bool)
+
+
+def _distributions(*sources: Source) -> Iterable[Metric]:
+    return (metric for metric in METRICS.values() if metric.is_distribution and metric.source in sources)
+
+
+def _of_turns(metric: Metric, tables: Tables, turns: _Turns) -> Entry:
+    if metric.source is Source.DELTAS:
+        gaps = (turns.frame["audio_deltas"] - 1).clip(lower=0)
+        return _distribution(metric, tables.gaps_ms, int(gaps[~turns.ok].sum()))
+    return _distribution(metric, _values(turns.frame.loc[turns.ok, metric.name]), len(turns) - int(turns.ok.sum()))
+
+
+def _of_health(tables: Tables) -> dict[str, Entry]:
+    measured = measured_health(tables.health, tables.asked.warm_until_ns)
+    all_of_it = measured_health(tables.health)
+    found = {}
+    for name, kind in LAGS.items():
+        values, counts = lags_of(measured, kind)
+        left_out = int(lags_of(all_of_it, kind)[1].sum() - counts.sum())
+        found[name] = _distribution(METRICS[name], values, left_out, counts)
+    return found
 
 
 def _values(column: pd.Series[Any]) -> Floats:
@@ -141,8 +204,8 @@ def _values(column: pd.Series[Any]) -> Floats:
     return values[~np.isnan(values)]
 
 
-def _distribution(metric: Metric, samples: Floats, left_out: int) -> Entry:
-    summary = describe(samples)
+def _distribution(metric: Metric, samples: Floats, left_out: int, counts: Counts | None = None) -> Entry:
+    summary = describe(samples, counts)
     entry: Entry = {"n": summary.n, "left_out": left_out, "unit": metric.unit}
     entry |= {stat: getattr(summary, stat) for stat in ("mean", *PERCENTILES, "min", "max")}
     if not summary.n:
@@ -174,16 +237,6 @@ def _outcomes(turns: _Turns) -> dict[str, Entry]:
     throttled = codes.str.contains(THROTTLED, case=False).to_numpy(dtype=bool) & failed
     return _share("error_rate", int(failed.sum()), n, left_out) | _share(
         "throttle_rate", int(throttled.sum()), n, left_out
-    )
-
-
-def _of_sessions(sessions: pd.DataFrame) -> dict[str, Entry]:
-    ready = _ready(sessions)
-    # A session that the tool stopped before it was ready says nothing about the target.
-    tried = ready | (sessions["outcome"].astype(object) != "cut").to_numpy()
-    dropped = _true(sessions["drop"]) & ready
-    return _share("setup_success_rate", int(ready.sum()), int(tried.sum()), int((~tried).sum())) | _share(
-        "drop_rate", int(dropped.sum()), int(ready.sum()), int((~ready).sum())
     )
 
 
@@ -230,19 +283,16 @@ def _checks(turns: _Turns) -> dict[str, Entry]:
     return _value("checks.pass_rate", passed / judged if judged else None, judged, all_left_out, reason) | found
 
 
-def _throughput(tables: Tables, turns: _Turns) -> dict[str, Entry]:
-    sessions = tables.sessions
+def _throughput(tables: Tables, turns: _Turns, sessions: _Sessions) -> dict[str, Entry]:
     n = int(turns.counted.sum())
     seconds = _seconds(
-        turns.frame[turns.counted].assign(ended_ns=_given_up(turns, sessions)),
+        turns.frame[turns.counted].assign(ended_ns=_given_up(turns, sessions.frame)),
         ("started_ns", "speech_end_ns"),
         ("response_done_ns", "ended_ns"),
     )
-    started = int(sessions["started_ns"].notna().sum())
-    open_s = _seconds(sessions, ("started_ns",), ("ended_ns",))
     peak = _peak(tables)
-    found = _value("sessions_peak", peak, len(sessions))
-    found |= _value("sessions_per_s", started / open_s if open_s else None, started)
+    found = _value("sessions_peak", peak, len(sessions.frame))
+    found |= _sessions_per_s(tables.asked, sessions)
     none = "no turn was started" if n else "no samples"
     found |= _value("turns_per_s", n / seconds if seconds else None, n, len(turns) - n, none)
     if not tables.slo:
@@ -250,6 +300,27 @@ def _throughput(tables: Tables, turns: _Turns) -> dict[str, Entry]:
     good = int(_good(turns, tables.slo).sum())
     found |= _value("goodput", good / seconds if seconds else None, n, len(turns) - n, none)
     return found | _share("goodput_share", good, n, len(turns) - n)
+
+
+def _sessions_per_s(asked: AskedLoad, sessions: _Sessions) -> dict[str, Entry]:
+    frame = sessions.frame
+    has_started = frame["started_ns"].notna().to_numpy()
+    started = frame.loc[has_started & sessions.warm]
+    left_out = int((has_started & ~sessions.warm).sum())
+    if asked.ends_ns is None or asked.started_ns is None or not len(started):
+        seconds = _seconds(started, ("started_ns",), ("ended_ns",))
+    else:
+        # Late starts count to the time that they took.
+        until_ns = max(asked.ends_ns, int(started["started_ns"].max()))
+        seconds = (until_ns - (asked.warm_until_ns or asked.started_ns)) / 1e9
+    rate = len(started) / seconds if seconds and seconds > 0 else None
+    return _value("sessions_per_s", rate, len(started), left_out)
+
+
+def _not_started(turns: _Turns) -> dict[str, Entry]:
+    nowhere = is_not_started(turns.frame)
+    n = int(turns.warm.sum())
+    return _value("not_started", int((nowhere & turns.warm).sum()) if n else None, n, len(turns) - n)
 
 
 def _good(turns: _Turns, slo: Mapping[str, float]) -> npt.NDArray[np.bool_]:
@@ -286,7 +357,7 @@ def _seconds(frame: pd.DataFrame, first: tuple[str, ...], last: tuple[str, ...])
 def _peak(tables: Tables) -> int | None:
     if tables.sessions_peak is not None:
         return tables.sessions_peak
-    health = tables.health.loc[tables.health["kind"] == "sessions"]
+    health = tables.health.loc[(tables.health["kind"] == "sessions") & (tables.health["worker"] != MASTER)]
     # Each worker says how many it had open; the sum of the most of each is an upper bound where there are several.
     seen = int(health.groupby("worker", observed=True)["value"].max().sum()) if len(health) else 0
     spans = tables.sessions[["connected_ns", "ended_ns"]].dropna()

@@ -48,7 +48,7 @@ class Metric:
     Attributes:
         name: as gates and ``summary.json`` write it; for a per-turn or per-session metric also its column.
         kind: whether it is a distribution or one value.
-        unit: ``ms``, ``ratio`` (0.05 is 5 %), ``1/s``, ``sessions``, ``tokens`` or ``stalls``.
+        unit: ``ms``, ``ratio`` (0.05 is 5 %), ``1/s``, ``sessions``, ``turns``, ``tokens`` or ``stalls``.
         source: whose samples it is made of.
         definition: one sentence for the reader of a report.
         generator: whether a generator that ran late distorts it, so that an invalid run has no verdict on it.
@@ -76,7 +76,8 @@ def _rate(name: str, definition: str, source: Source = Source.TURNS) -> Metric:
 
 
 def _tokens(name: str, what: str) -> Metric:
-    return Metric(name, Kind.COUNT, "tokens", Source.TURNS, f"{what}, summed over all turns that reported usage")
+    definition = f"{what}, summed over all turns that reported usage, warm-up included"
+    return Metric(name, Kind.COUNT, "tokens", Source.TURNS, definition)
 
 
 _ALL = (
@@ -136,7 +137,11 @@ _ALL = (
     # ---- sessions ----
     _time("connect_ms", "start of the TCP connect to the 101 answer: TCP, TLS and upgrade", Source.SESSIONS),
     _time("session_ready_ms", "start of the TCP connect to the acknowledged session.update", Source.SESSIONS),
-    _time("start_lag_ms", "when the schedule wanted the session to start to when it did", Source.SESSIONS),
+    _time(
+        "start_lag_ms",
+        "when the schedule wanted the session to start to when it did; sessions that never started have none",
+        Source.SESSIONS,
+    ),
     _rate(
         "setup_success_rate",
         "sessions that became ready / sessions tried (without those that the tool itself stopped before)",
@@ -169,8 +174,31 @@ _ALL = (
     ),
     _rate("checks.pass_rate", "checks that held / checks that could be judged, over all names and turns"),
     # ---- load ----
-    Metric("sessions_peak", Kind.COUNT, "sessions", Source.RUN, "most sessions open at once", generator=True),
-    Metric("sessions_per_s", Kind.COUNT, "1/s", Source.RUN, "sessions started per second of the run", generator=True),
+    Metric(
+        "sessions_peak",
+        Kind.COUNT,
+        "sessions",
+        Source.RUN,
+        "most sessions open at once, warm-up included",
+        generator=True,
+    ),
+    Metric(
+        "sessions_per_s",
+        Kind.COUNT,
+        "1/s",
+        Source.RUN,
+        "sessions started per second of the time in which the schedule asked for sessions, without the warm-up; of a "
+        "run that ends when all is done, of the whole run",
+        generator=True,
+    ),
+    Metric(
+        "not_started",
+        Kind.COUNT,
+        "turns",
+        Source.RUN,
+        "turns that were due and never began, because all sessions that may be open at once were",
+        generator=True,
+    ),
     Metric(
         "turns_per_s",
         Kind.COUNT,
@@ -202,6 +230,12 @@ _ALL = (
     # ---- the generator itself ----
     _time("send_lag_ms", "how late our loop reached an audio frame that was due, one sample a frame", Source.HEALTH),
     _time("loop_lag_ms", "how late our event loop woke, one sample a probe", Source.HEALTH),
+    _time(
+        "stamp_lag_ms",
+        "how late our event loop read what the kernel had for it, and so how late a frame that arrived then would have "
+        "been stamped, one sample a probe (Linux only)",
+        Source.HEALTH,
+    ),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MIN_SAMPLES", "PERCENTILES", "Summary", "describe", "percentile", "withheld"]
+__all__ = ["MIN_SAMPLES", "PERCENTILES", "Summary", "ascending", "describe", "percentile", "withheld"]
 
 PERCENTILES: Mapping[str, float] = MappingProxyType({"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99})
 
@@ -17,6 +17,7 @@ MIN_SAMPLES: Mapping[str, int] = MappingProxyType({"p95": 20, "p99": 100})
 """Below this many samples fewer than one lies beyond the percentile, so it is withheld."""
 
 Samples = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,37 +48,64 @@ def withheld(stat: str, n: int) -> str | None:
     return f"n too small: {n} of at least {least}" if n < least else None
 
 
-def percentile(sorted_samples: Sequence[float] | Samples, q: float) -> float:
+def percentile(sorted_samples: Sequence[float] | Samples, q: float, upto: Counts | None = None) -> float:
     """Return the quantile ``q`` (0 to 1) of samples in ascending order, with linear interpolation.
 
     The same as ``pandas.Series.quantile(q)``: method 7 of Hyndman and Fan (1996).
+
+    Args:
+        sorted_samples: ascending.
+        q: 0 to 1.
+        upto: where a value stands for several samples: how many samples there are up to and with each value.
 
     Raises:
         ValueError: there are no samples.
     """
     if len(sorted_samples) == 0:
         raise ValueError("percentile() of no samples")
-    at = (len(sorted_samples) - 1) * q
+    n = len(sorted_samples) if upto is None else int(upto[-1])
+    at = (n - 1) * q
     low = int(at)
-    high = min(low + 1, len(sorted_samples) - 1)
-    below, above = float(sorted_samples[low]), float(sorted_samples[high])
+    high = min(low + 1, n - 1)
     share = at - low
+    if upto is not None:
+        low, high = (int(place) for place in np.searchsorted(upto, (low, high), side="right"))
+    below, above = float(sorted_samples[low]), float(sorted_samples[high])
     # From the nearer end, as numpy does it: the same bits as pandas.
     return below + (above - below) * share if share < 0.5 else above - (above - below) * (1 - share)
 
 
-def describe(samples: Samples) -> Summary:
-    """Summarise samples in any order; they are sorted **in place** (a run may have ten million of them).
+def ascending(samples: Samples, counts: Counts | None = None) -> tuple[Samples, Counts | None]:
+    """Bring samples in order; they are sorted **in place** (a run may have ten million of them).
+
+    Args:
+        samples: one value each.
+        counts: for how many samples each value stands, from 1; by default for one.
+
+    Returns:
+        The values in ascending order, and the ``upto`` of ``percentile`` where some stand for several.
+    """
+    if counts is None or int(counts.sum()) == len(samples):
+        samples.sort()
+        return samples, None
+    order = np.argsort(samples, kind="stable")
+    samples[:] = samples[order]
+    return samples, np.cumsum(counts[order])
+
+
+def describe(samples: Samples, counts: Counts | None = None) -> Summary:
+    """Summarise samples in any order; arguments as those of ``ascending``, which sorts them.
 
     Sorting first also makes the sum independent of the order in which turns were recorded.
     """
-    n = len(samples)
+    samples, upto = ascending(samples, counts)
+    n = len(samples) if upto is None else int(upto[-1])
     if n == 0:
         return Summary(0, None, None, None, None, None, None, None, {})
-    samples.sort()
     reasons = {stat: reason for stat in PERCENTILES if (reason := withheld(stat, n)) is not None}
-    points = {stat: None if stat in reasons else percentile(samples, q) for stat, q in PERCENTILES.items()}
+    points = {stat: None if stat in reasons else percentile(samples, q, upto) for stat, q in PERCENTILES.items()}
     low, high = float(samples[0]), float(samples[-1])
+    mean = float(samples.mean()) if upto is None else float((samples * np.diff(upto, prepend=0)).sum() / n)
     # A mean of equal numbers may leave their range by one rounding.
-    mean = min(max(float(samples.mean()), low), high)
+    mean = min(max(mean, low), high)
     return Summary(n=n, mean=mean, min=low, max=high, withheld=reasons, **points)

@@ -21,7 +21,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # the same
 
 from ..errors import RunFolderError
-from ..records import DeltaKind, Deltas, HealthSample, SessionRecord, TurnRecord, Usage
+from ..records import DeltaKind, Deltas, HealthSample, SessionRecord, TurnRecord, Usage, kept_ranks
 
 __all__ = [
     "DELTAS",
@@ -144,9 +144,14 @@ HEALTH_SCHEMA = pa.schema(
         ("kind", pa.dictionary(pa.int8(), pa.string())),
         ("at_ns", pa.int64()),
         ("value", pa.float64()),
+        ("n", pa.int64()),
     ]
 )
-HEALTH_KINDS = ("loop", "send", "cpu", "sessions")
+HEALTH_KINDS = ("loop", "send", "cpu", "sessions", "stamp")
+MOST_LAGS = 2**40
+"""No process has so many in a second."""
+
+HEALTH_NEEDED = ("worker", "kind", "at_ns", "value")
 COMPRESSION = "zstd"
 
 
@@ -320,24 +325,34 @@ class _HealthRows:
     def add(self, sample: HealthSample) -> int:
         """Add one sample; return its rows."""
         worker = self._workers.setdefault(sample.worker, len(self._workers))
-        self._extend(worker, 0, sample.at_ns, [lag / 1000 for lag in sample.loop_lag_us])
-        self._extend(worker, 1, sample.at_ns, [lag / 1000 for lag in sample.send_lag_us])
-        if sample.cpu_share is not None:
-            self._extend(worker, 2, sample.at_ns, [sample.cpu_share])
-        self._extend(worker, 3, sample.at_ns, [sample.sessions_open])
-        added = len(sample.loop_lag_us) + len(sample.send_lag_us) + (sample.cpu_share is not None) + 1
+        shares = [] if sample.cpu_share is None else [sample.cpu_share]
+        added = (
+            self._extend(worker, "loop", sample.at_ns, [lag / 1000 for lag in sample.loop_lag_us], sample.loop_lag_n)
+            + self._extend(worker, "send", sample.at_ns, [lag / 1000 for lag in sample.send_lag_us], sample.send_lag_n)
+            + self._extend(worker, "stamp", sample.at_ns, [lag / 1000 for lag in sample.stamp_lag_us])
+            + self._extend(worker, "cpu", sample.at_ns, shares)
+            + self._extend(worker, "sessions", sample.at_ns, [sample.sessions_open])
+        )
         if len(self._values) >= self._rows:
             self._write()
         return added
 
-    def _extend(self, worker: int, kind: int, at_ns: int, values: list[float]) -> None:
-        self._of.extend([worker] * len(values))
-        self._kinds.extend([kind] * len(values))
-        self._at.extend([at_ns] * len(values))
+    def _extend(self, worker: int, kind: str, at_ns: int, values: list[float], n: int | None = None) -> int:
+        """Add values that together stand for ``n`` samples, by ``kept_ranks``; by default each for itself."""
+        kept = len(values)
+        self._of.extend([worker] * kept)
+        self._kinds.extend([HEALTH_KINDS.index(kind)] * kept)
+        self._at.extend([at_ns] * kept)
         self._values.extend(values)
+        ranks = kept_ranks(n) if n is not None and kept < n < MOST_LAGS else []
+        # A sample that does not keep what ours keep, from another version, counts for what it holds.
+        ranks = ranks if len(ranks) == kept else list(range(kept))
+        self._n.extend(rank - before for before, rank in pairwise((-1, *ranks)))
+        return kept
 
     def _clear(self) -> None:
         self._of, self._kinds, self._at, self._values = array("h"), array("b"), array("q"), array("d")
+        self._n = array("q")
 
     def _write(self) -> None:
         if not self._values:
@@ -349,6 +364,7 @@ class _HealthRows:
                     _coded(np.frombuffer(self._kinds, dtype=np.int8), HEALTH_KINDS),
                     pa.array(np.frombuffer(self._at, dtype=np.int64)),
                     pa.array(np.frombuffer(self._values, dtype=np.float64)),
+                    pa.array(np.frombuffer(self._n, dtype=np.int64)),
                 ],
                 schema=HEALTH_SCHEMA,
             )
@@ -425,7 +441,7 @@ def check_tables(folder: Path) -> None:
         TURNS: (turns, ("session", "turn", "item", "outcome")),
         SESSIONS: (sessions, tuple(RAW_SESSIONS)),
         DELTAS: (DELTA_SCHEMA, tuple(DELTA_SCHEMA.names)),
-        HEALTH: (HEALTH_SCHEMA, tuple(HEALTH_SCHEMA.names)),
+        HEALTH: (HEALTH_SCHEMA, HEALTH_NEEDED),
     }
     for name, (schema, needed) in ours.items():
         with _readable(folder / name):
@@ -561,11 +577,17 @@ def _join(first: TurnDeltas, second: TurnDeltas) -> TurnDeltas:
 
 
 def read_health(path: Path) -> pd.DataFrame:
-    """Read the health table: ``worker``, ``kind`` (``loop``, ``send``, ``cpu``, ``sessions``), ``at_ns``, ``value``.
+    """Read the health table.
+
+    Returns:
+        ``worker``; ``kind``: ``loop``, ``send``, ``stamp`` (milliseconds), ``cpu`` (a share of one core), ``sessions``;
+        ``at_ns``; ``value``; and ``n``, for how many samples the value stands.
 
     Raises:
         RunFolderError: it is missing or damaged.
     """
     with _readable(path):
         frame: pd.DataFrame = pq.read_table(path).to_pandas()
-        return frame
+    if "n" not in frame:  # every sample had its own row then
+        frame["n"] = np.ones(len(frame), dtype=np.int64)
+    return frame

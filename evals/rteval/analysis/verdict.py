@@ -33,6 +33,10 @@ class End(StrEnum):
     REFUSED = "refused"
     ERROR = "error"
     """What the scenario needs went away: a recording of the dataset, room on the disk."""
+    STOPPED = "stopped"
+    """A person pressed Stop in the web UI."""
+    WORKERS_LOST = "workers_lost"
+    """The last worker went away, so that nothing was left to hold sessions."""
     BUG = "bug"
     KILLED = "killed"
     """It never said: the process was killed, or the machine went down."""
@@ -81,19 +85,19 @@ def exit_code(facts: Facts) -> int:
         (2, facts.end is End.ERROR),
         (3, facts.refused),
         (5, facts.end is End.LIMIT),
-        (4, facts.invalid),
+        (4, facts.invalid or facts.end is End.WORKERS_LOST),
         (1, any(verdict is not Verdict.PASS for verdict in facts.verdicts)),
-        (1, facts.end is End.KILLED or not facts.complete),
+        (1, facts.end in (End.KILLED, End.STOPPED) or not facts.complete),
     )
     return next((code for code, matches in rules if matches), 0)
 
 
 def run_state(facts: Facts) -> RunState:
     """Return the state that goes with the exit code."""
-    if facts.end in (End.BUG, End.SIGINT, End.SIGTERM, End.ERROR):
+    if facts.end in (End.BUG, End.SIGINT, End.SIGTERM, End.ERROR, End.WORKERS_LOST):
         return RunState.PARTIAL
     if facts.refused:
         return RunState.REFUSED
-    if facts.end is End.LIMIT or facts.end is End.KILLED or not facts.complete:
+    if facts.end in (End.LIMIT, End.KILLED, End.STOPPED) or not facts.complete:
         return RunState.PARTIAL
     return RunState.INVALID if facts.invalid else RunState.COMPLETE

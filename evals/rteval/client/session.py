@@ -32,7 +32,7 @@ from .frames import FrameBank, Speech
 from .refusal import explain_error_code, explain_refusal
 from .transport import Endpoint, Transport
 
-__all__ = ["Caller", "LagMeter", "RowSink", "Session", "TimeoutsS", "planned_row"]
+__all__ = ["Caller", "LagMeter", "RowFacts", "RowSink", "Session", "TimeoutsS", "planned_row"]
 
 _NS = 1_000_000_000
 # Roll over this long before the server would end the session.
@@ -70,6 +70,16 @@ class TimeoutsS:
     response: float = 30.0
     transcription: float = 10.0
     close: float = 5.0
+
+
+class RowFacts(Protocol):
+    """What every row of a process has in common."""
+
+    run_id: str
+    worker: str
+    variant: str | None
+    dialect: Dialect
+    settings: ev.SessionSettings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -693,14 +703,14 @@ class Session:
         self._caller.rows.turn(row)
 
 
-def planned_row(caller: Caller, session: str, position: int, plan: PlannedTurn) -> TurnRecord:
+def planned_row(facts: RowFacts, session: str, position: int, plan: PlannedTurn) -> TurnRecord:
     """The row of a planned turn as it stands before anything happened: ``cut``."""
     item = plan.item
-    asked = item.modality == "audio" and caller.settings.transcription is not None
+    asked = item.modality == "audio" and facts.settings.transcription is not None
     return TurnRecord(
-        run_id=caller.run_id,
-        variant=caller.variant,
-        worker=caller.worker,
+        run_id=facts.run_id,
+        variant=facts.variant,
+        worker=facts.worker,
         session=session,
         turn=position,
         item=item.id,
@@ -709,13 +719,13 @@ def planned_row(caller: Caller, session: str, position: int, plan: PlannedTurn) 
         tags=item.tags,
         language=item.language,
         conversation_id=item.conversation_id,
-        dialect=caller.dialect.name,
+        dialect=facts.dialect.name,
         outcome=Outcome.CUT,
         transcript_outcome=TranscriptOutcome.MISSING if asked else TranscriptOutcome.OFF,
         reference=item.reference,
         expect=item.expect,
         meta=item.meta,
-        output_rate_bytes_per_s=caller.settings.output_format.bytes_per_s,
+        output_rate_bytes_per_s=facts.settings.output_format.bytes_per_s,
     )
 
 

@@ -44,6 +44,12 @@ OnLost = Callable[[int], None]
 _PING_TIMEOUT_S = 120.0
 _MAX_REQUEST_ID = 200
 
+# Python 3.11 runs code of its own to look up a member of an enumeration; this one is looked up with every frame.
+_OPEN = State.OPEN
+_WHOLE_TEXT = 0x81
+# Whole text, binary, close, ping and pong; the parts of a message in fragments. Others break the protocol.
+_FRAME_STARTS = frozenset({_WHOLE_TEXT, 0x82, 0x88, 0x89, 0x8A, 0x01, 0x02, 0x00, 0x80})
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -89,7 +95,12 @@ class Endpoint:
 
 
 class _StampedConnection(ClientConnection):
-    """A connection that hands text frames over inline instead of queueing them for ``recv``."""
+    """A connection that hands text messages over inside the read that brought them.
+
+    It cuts the stream into frames itself: a whole text message, and there is hardly anything else, goes straight to
+    ``on_frame``. Every other frame goes to the library, which answers pings, joins fragments, closes, and fails what
+    breaks the protocol; as long as the connection is open, it is never given less than a frame.
+    """
 
     def __init__(self, *args: Any, on_frame: OnFrame, on_lost: OnLost, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -99,9 +110,62 @@ class _StampedConnection(ClientConnection):
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._parts: list[bytes] = []
+        self._head: bytearray | None = bytearray()
+        self._rest = bytearray()
+        self._awaited = 0
 
     def data_received(self, data: bytes) -> None:
         self.read_ns = time.perf_counter_ns()
+        if self._head is not None:
+            data = self._take_head(self._head, data)
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._awaited and self.protocol.state is _OPEN:
+                return
+            data, self._rest = bytes(self._rest), bytearray()
+        if data:
+            self._take_frames(data)
+
+    def _take_head(self, head: bytearray, data: bytes) -> bytes:
+        """Give the library the answer to the upgrade, and return what followed it in the same read."""
+        seen = len(head)
+        head += data
+        end = head.find(b"\r\n\r\n", max(0, seen - 3)) + 4
+        if end < 4:
+            self._let_library(data)
+            return b""
+        self._head = None
+        self._let_library(data[: end - seen])
+        return data[end - seen :]
+
+    def _take_frames(self, data: bytes) -> None:
+        at, size = 0, len(data)
+        is_open = self.protocol.state is _OPEN
+        while is_open and at < size:
+            start = end = at + 2
+            if start <= size:
+                length = data[at + 1]
+                if data[at] not in _FRAME_STARTS or length > 127:  # with the bit of a mask, which no server may set
+                    break
+                if length >= 126:
+                    start = end = at + (4 if length == 126 else 10)
+                    length = int.from_bytes(data[at + 2 : start], "big")
+                if start <= size:
+                    end += length
+            if end > size:
+                self._rest += data[at:]
+                self._awaited = end - at
+                return
+            if data[at] == _WHOLE_TEXT and not self._parts:
+                self._on_frame(self.read_ns, data[start:end])
+            else:
+                self._let_library(data[at:end])
+                is_open = self.protocol.state is _OPEN
+            at = end
+        if at < size:
+            self._let_library(data[at:])
+
+    def _let_library(self, data: bytes) -> None:
         super().data_received(data)
         # A close frame (or a broken one) ends the session now; when TCP ends is up to the target.
         if self.protocol.state is State.CLOSING and not self.closing:
@@ -113,9 +177,7 @@ class _StampedConnection(ClientConnection):
             super().process_event(event)
             return
         frame: Frame = event
-        if frame.opcode is Opcode.TEXT and frame.fin:
-            self._on_frame(self.read_ns, frame.data)  # type: ignore[arg-type]  # without extensions never a memoryview
-        elif frame.opcode in (Opcode.TEXT, Opcode.CONT, Opcode.BINARY):
+        if frame.opcode in (Opcode.TEXT, Opcode.CONT, Opcode.BINARY):
             self._parts.append(bytes(frame.data))
             if frame.fin:
                 message, self._parts = b"".join(self._parts), []
@@ -186,7 +248,7 @@ class Transport:
     @property
     def is_open(self) -> bool:
         """Whether frames can be written."""
-        return self._connection.protocol.state is State.OPEN
+        return self._connection.protocol.state is _OPEN
 
     @property
     def close_code(self) -> int:

@@ -7,49 +7,32 @@ coroutine function that holds one planned session and returns the turns that a f
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from ..plan import PlannedTurn, SessionPlan
+from ..plan import PlannedTurn
 
-__all__ = ["Engine", "Hold", "LoadModel"]
+__all__ = ["Engine", "Hold"]
 
 Hold = Callable[[str, Sequence[PlannedTurn], int], Awaitable[Sequence[PlannedTurn]]]
-"""(name of the session, its turns, when it was due in ns) -> turns left for another session."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadModel:
-    """How much at once, and how fast it grows.
-
-    Attributes:
-        sessions: open at once.
-        ramp_s: time over which the first of them are started, evenly.
-        connects_per_s: most connections opened in a second; ``None`` is no bound.
-    """
-
-    sessions: int = 1
-    ramp_s: float = 0.0
-    connects_per_s: float | None = None
+"""(name of the session, its turns, when it was due in ns) -> turns left for another session: its last ones."""
 
 
 class Engine(Protocol):
-    """What starts the sessions of a run."""
+    """What has the sessions of a run held, wherever they are."""
 
-    async def run(self, plans: Sequence[SessionPlan], hold: Hold, model: LoadModel) -> None:
-        """Hold every planned session exactly once.
+    async def run(self) -> None:
+        """Have every session held that the dealer deals; returns when the last one ended.
 
-        An exception out of ``hold`` is a bug of ours: it ends the run and is raised here.
+        An exception out of ``Hold`` is a bug of ours: it ends the run and is raised here.
         """
-        ...
-
-    @property
-    def left(self) -> Sequence[tuple[str, Sequence[PlannedTurn]]]:
-        """Name and turns of every session that did not start, however ``run`` ended."""
         ...
 
     def stop(self) -> None:
         """Start nothing any more; what runs may finish."""
+        ...
+
+    def drain(self, within_s: float) -> None:
+        """No turn begins any more; sessions end with the turn they are in, and are cut after ``within_s``."""
         ...
 
     def cut(self) -> None:

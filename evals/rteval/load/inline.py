@@ -1,104 +1,125 @@
-"""The engine for the desk: sessions as tasks of the running asyncio loop."""
+"""The engine of one process without Locust: sessions as tasks of the running asyncio loop."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from ..plan import PlannedTurn, SessionPlan, start_times
-from ..realtime.pacing import TIMER_GRAIN_S
-from . import Hold, LoadModel
-from .schedule import StartSpacing
+from . import Hold
+from .clocked import Clocked
+from .dealing import Dealer, Grant
+from .sessions import Ended, Sessions
 
-__all__ = ["AsyncioEngine"]
+__all__ = ["WORKER", "AsyncioEngine"]
 
+WORKER = "w0"
+"""The name of the only process of such a run."""
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A session to be held: a planned one, or (part 2 and on) what an earlier connection left of it."""
-
-    plan_name: str
-    turns: Sequence[PlannedTurn]
-    part: int = 1
-
-    @property
-    def name(self) -> str:
-        return self.plan_name if self.part == 1 else f"{self.plan_name}.{self.part}"
-
-    def continued(self, left: Sequence[PlannedTurn]) -> _Waiting:
-        return _Waiting(self.plan_name, left, self.part + 1)
+_UNBOUNDED = 1_000_000
 
 
 class AsyncioEngine:
-    """Closed load: so many slots, each holding one planned session after the other until all are done."""
+    """Deals to this process, and holds what is dealt.
 
-    def __init__(self) -> None:
-        self._stopped = asyncio.Event()
-        self._slots: list[asyncio.Task[None]] = []
-        self._waiting: deque[_Waiting] = deque()
+    Args:
+        dealer: says what is held, and when.
+        hold: holds one session.
+        begun: hears when the run begins, in ns.
+        end_turns: tells every session of this process to end with the turn that it is in.
+        over: called when the time of a timed run is over; nothing starts from then on.
+    """
 
-    async def run(self, plans: Sequence[SessionPlan], hold: Hold, model: LoadModel) -> None:
-        """Hold every planned session exactly once, but for those that ``stop``, ``cut`` or a bug left unstarted."""
-        self._waiting.extend(_Waiting(f"s{plan.index:05d}", plan.turns) for plan in plans)
-        spacing = StartSpacing(model.connects_per_s)
-        start_ns = time.perf_counter_ns()
-        self._slots = [
-            asyncio.create_task(self._slot(start_ns + round(start_s * 1e9), spacing, hold), name=f"slot-{slot}")
-            for slot, start_s in enumerate(start_times(min(model.sessions, len(plans)), model.ramp_s))
-        ]
+    def __init__(
+        self,
+        dealer: Dealer,
+        hold: Hold,
+        *,
+        begun: Callable[[int], None] = lambda start_ns: None,
+        end_turns: Callable[[], None] = lambda: None,
+        over: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._dealer = dealer
+        self._begun = begun
+        self._end_turns = end_turns
+        self._over = over
+        self._sessions = Sessions(hold, self._ended)
+        self._clocked = Clocked(dealer, self._give, over=self._time_is_over, every_s=self.TICK_S, tick=self._tick)
+        self._bugs: list[BaseException] = []
+        self._cut_later: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Have every session held; see ``Engine``."""
         try:
-            await asyncio.wait(self._slots, return_when=asyncio.FIRST_EXCEPTION)
-            if self._bugs():
-                self.cut()
-                await asyncio.wait(self._slots)
+            await self._open()
+            start_ns = self._start_ns()
+            self._dealer.begin(start_ns)
+            self._begun(start_ns)
+            await self._clocked.run()
+            await self._sessions.wait()
         except asyncio.CancelledError:
             self.cut()
-            await asyncio.wait(self._slots)
+            await self._sessions.wait()
             raise
-        # Every slot is asked, or asyncio would print the others' errors as never retrieved.
-        for bug in self._bugs():
+        finally:
+            if self._cut_later is not None:
+                self._cut_later.cancel()
+            await self._close()
+        for bug in self._bugs:
             raise bug
-
-    def _bugs(self) -> list[BaseException]:
-        ended = [task for task in self._slots if task.done() and not task.cancelled()]
-        return [error for task in ended if (error := task.exception()) is not None]
-
-    @property
-    def left(self) -> Sequence[tuple[str, Sequence[PlannedTurn]]]:
-        """Name and turns of every session that did not start."""
-        return [(session.name, session.turns) for session in self._waiting]
 
     def stop(self) -> None:
         """Start nothing any more; what runs may finish."""
-        self._stopped.set()
+        self._dealer.stop()
+        self._sessions.stop()
+        self._clocked.changed()
+
+    def drain(self, within_s: float) -> None:
+        """No turn begins any more; sessions end with the turn they are in, and are cut after ``within_s``."""
+        self.stop()
+        self._end_turns()
+        if self._cut_later is not None:
+            self._cut_later.cancel()
+        self._cut_later = asyncio.get_running_loop().call_later(within_s, self.cut)
 
     def cut(self) -> None:
         """End what runs: every session is cancelled and leaves its rows."""
-        self._stopped.set()
-        for slot in self._slots:
-            slot.cancel()
+        self.stop()
+        self._sessions.cut()
 
-    async def _slot(self, due_ns: int, spacing: StartSpacing, hold: Hold) -> None:
-        waiting = self._waiting
-        while waiting and not self._stopped.is_set():
-            start_ns = spacing.reserve(due_ns)
-            await self._sleep_until(start_ns)
-            if self._stopped.is_set() or not waiting:
-                return
-            session = waiting.popleft()
-            left = await hold(session.name, session.turns, start_ns)
-            if left:
-                waiting.appendleft(session.continued(left))
-            due_ns = time.perf_counter_ns()
+    # ---- what Locust in the same process does otherwise ----
 
-    async def _sleep_until(self, at_ns: int) -> None:
-        seconds = (at_ns - time.perf_counter_ns()) / 1e9
-        if seconds > 0:
-            try:
-                async with asyncio.timeout(seconds + TIMER_GRAIN_S):
-                    await self._stopped.wait()
-            except TimeoutError:
-                pass
+    TICK_S: float | None = None
+
+    def _start_ns(self) -> int:
+        """When the run begins: as soon as sessions can be held."""
+        return time.perf_counter_ns()
+
+    async def _open(self) -> None:
+        self._dealer.capacity(WORKER, _UNBOUNDED)
+
+    async def _close(self) -> None:
+        pass
+
+    def _tick(self) -> None:
+        pass
+
+    # ---- dealing ----
+
+    def _give(self, worker: str, grant: Grant) -> None:
+        self._sessions.start(grant)
+
+    def _time_is_over(self) -> None:
+        self._sessions.stop()
+        self._over()
+
+    def _ended(self, ended: Ended) -> None:
+        if ended.bug is not None:
+            self._bugs.append(ended.bug)
+            self._dealer.session_done(ended.name)
+            self.cut()
+        elif ended.begun:
+            self._dealer.session_done(ended.name, leftover=ended.leftover)
+        else:
+            self._dealer.returned(ended.name)
+        self._clocked.changed()

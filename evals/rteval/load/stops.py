@@ -17,7 +17,6 @@ class StopRules:
 
     Args:
         turns: most turns.
-        sessions: most sessions.
         error_rate: highest share of errors, looked at from ``min_n`` turns on.
     """
 
@@ -25,17 +24,14 @@ class StopRules:
         self,
         *,
         turns: int | None = None,
-        sessions: int | None = None,
         error_rate: float | None = None,
         min_n: int = 20,
     ) -> None:
         self._max_turns = turns
-        self._max_sessions = sessions
         self._max_error_rate = error_rate
         self._min_n = min_n
         self._turns = 0
         self._errors = 0
-        self._sessions = 0
 
     def turn_ended(self, outcome: Outcome) -> str | None:
         """Count a turn. Returns the limit that is reached, as a sentence, or ``None``."""
@@ -49,11 +45,4 @@ class StopRules:
             rate = self._errors / self._turns
             if rate > self._max_error_rate:
                 return f"limits.error_rate: {self._errors} of {self._turns} turns failed ({rate:.1%})"
-        return None
-
-    def session_started(self) -> str | None:
-        """Count a session. Returns the limit that is reached, as a sentence, or ``None``."""
-        self._sessions += 1
-        if self._max_sessions is not None and self._sessions >= self._max_sessions:
-            return f"limits.sessions: {self._sessions} sessions were started"
         return None

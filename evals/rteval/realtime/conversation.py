@@ -70,6 +70,9 @@ class Conversation:
 
     def feed(self, at_ns: int, event: ev.ServerEvent) -> list[ev.ClientEvent]:
         """An event arrived. Returns what has to be sent now."""
+        # Nine tenths of all events are audio of the answer under way: they must not pass through all that follows.
+        if type(event) is ev.AudioDelta and self._turns and self._turns[-1].feed_audio(at_ns, event):
+            return []
         match event:
             case ev.UnknownEvent():
                 self.unknown_events[event.type or event.reason or "?"] += 1

@@ -486,7 +486,8 @@ class TranscriptDone:
     content_index: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen as its neighbours are: nine tenths of all events are these, and a frozen one takes three times as long.
+@dataclass(slots=True, kw_only=True)
 class AudioDelta:
     """A piece of the answer's audio.
 

@@ -43,6 +43,10 @@ class Phase(IntEnum):
     SETTLED = 4
 
 
+# Python 3.11 runs code of its own to look up a member of an enumeration; these are looked up with every event.
+_ANSWERED, _SETTLED, _AUDIO = Phase.ANSWERED, Phase.SETTLED, DeltaKind.AUDIO
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSpec:
     """What a turn is to do.
@@ -180,7 +184,7 @@ class Turn:
 
     def feed(self, at_ns: int, event: ev.ServerEvent) -> list[ev.ClientEvent]:
         """An event meant for this turn arrived at ``at_ns``. Returns what has to be sent now."""
-        if not self._begun or self.phase is Phase.SETTLED:
+        if not self._begun or self.phase is _SETTLED:
             return []
         handler = self._HANDLERS.get(type(event))
         if handler is None:
@@ -189,6 +193,27 @@ class Turn:
         self._end_if_answered(at_ns)
         self._settle_if_complete()
         return commands
+
+    def feed_audio(self, at_ns: int, event: ev.AudioDelta) -> bool:
+        """Take one more piece of an answer that is already speaking; ``False``: nothing was done, ``feed`` it.
+
+        It does what ``feed`` would do, for the one event of which there are more than of all others together.
+        """
+        answer = self._answers[-1] if self._answers else None
+        if (
+            answer is None
+            or answer.first_audio_ns is None
+            or answer.id is None
+            or answer.id != event.response_id
+            or answer.created_ns is None
+            or answer.done_ns is not None
+            or self.phase >= _ANSWERED
+            or event.size_bytes == 0
+        ):
+            return False
+        self._progress_ns = answer.last_audio_ns = at_ns
+        answer.deltas.add(_AUDIO, at_ns, size_bytes=event.size_bytes)
+        return True
 
     def tick(self, at_ns: int) -> None:
         """Time passed; call it when ``deadline_ns`` is reached (earlier does no harm)."""
@@ -233,7 +258,7 @@ class Turn:
     @property
     def answered(self) -> bool:
         """Whether the caller may go on: the answer ended, one way or the other."""
-        return self.phase >= Phase.ANSWERED
+        return self.phase >= _ANSWERED
 
     @property
     def awaits_answer(self) -> bool:
@@ -243,7 +268,7 @@ class Turn:
     @property
     def settled(self) -> bool:
         """Whether the row is complete."""
-        return self.phase is Phase.SETTLED
+        return self.phase is _SETTLED
 
     @property
     def broke_session(self) -> bool:
@@ -362,7 +387,7 @@ class Turn:
         self._settle_if_complete()
 
     def _settle_if_complete(self) -> None:
-        if self.phase is not Phase.ANSWERED:
+        if self.phase is not _ANSWERED:
             return
         items = [segment.item_id for segment in self._segments if segment.committed_ns is not None]
         if items and all(item_id in self._transcripts for item_id in items):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from .load import incidents_of
 from .words import say_gate, say_verdict
 
 __all__ = ["junit", "xml_text"]
@@ -51,7 +52,7 @@ def junit(run: Mapping[str, Any], summary: Mapping[str, Any], failed_turns: Sequ
             text = "\n".join(summary["health"]["reasons"]) if summary["exit_code"] == 4 else None
             error = ET.SubElement(case, "error", type=summary["state"], message=xml_text(say_verdict(summary)))
             error.text = xml_text(text) if text else None
-    ET.SubElement(suite, "system-out").text = xml_text("\n".join(_lines(summary, failed_turns)))
+    ET.SubElement(suite, "system-out").text = xml_text("\n".join(_lines(run, summary, failed_turns)))
     for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
         suite.set(attribute, str(len(list(suite.iter(tag)))))
     suite.set("skipped", "0")
@@ -68,9 +69,12 @@ def _names(gates: Sequence[Mapping[str, Any]]) -> list[str]:
     return [str(gate["metric"] if times[gate["metric"]] == 1 else gate["text"]) for gate in gates]
 
 
-def _lines(summary: Mapping[str, Any], failed_turns: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+def _lines(
+    run: Mapping[str, Any], summary: Mapping[str, Any], failed_turns: Sequence[Mapping[str, Any]]
+) -> Iterable[str]:
     yield f"run {summary['run_id']} in {summary['run_dir']}"
     yield say_verdict(summary)
+    yield from incidents_of(run)
     yield f"{len(failed_turns)} of {summary['counts']['turns']} turns were not ok"
     for turn in failed_turns[:SHOWN_FAILURES]:
         where = "/".join(str(turn[key]) for key in ("failure_stage", "error_code") if turn[key])

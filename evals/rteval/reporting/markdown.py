@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..analysis.metrics import find_metric
+from .load import LoadRow, WorkerRow, incidents_of, is_shaped, left_out_as_warmup, load_rows, worker_rows
 from .words import measured, say_value, say_verdict
 
 __all__ = ["escape", "markdown"]
@@ -63,7 +64,8 @@ def markdown(run: Mapping[str, Any], summary: Mapping[str, Any], failures: Seque
         _gates(summary["gates"]),
         _metrics(summary["metrics"]),
         _failures(failures),
-        _health(summary["health"]),
+        _load(run, summary),
+        _health(run, summary),
         _files(run, summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -87,7 +89,10 @@ def _facts(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 
 
 def _turns(counts: Mapping[str, Any]) -> str:
-    ended = ", ".join(f"{n} {outcome}" for outcome, n in counts["outcomes"].items() if n)
+    # A turn that never began is a cut one in the table; here the two are told apart.
+    outcomes = {**counts["outcomes"], "cut": counts["outcomes"]["cut"] - counts["not_started"]}
+    outcomes["not started"] = counts["not_started"]
+    ended = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items() if n)
     missing = f"; {counts['not_recorded']} of {counts['planned']} planned were not recorded"
     return f"{counts['turns']} ({ended or 'none'}){missing if counts['not_recorded'] else ''}"
 
@@ -98,6 +103,7 @@ def _notes(run: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterable[str]:
     detail = (run.get("end") or {}).get("detail")
     if detail:
         yield f"How it ended: {detail}"
+    yield from incidents_of(run)
     yield from (str(warning) for warning in (run.get("live") or {}).get("warnings") or ())
     for key, sentence in (
         ("torn_lines", "lines of the shards could not be read: the process was killed while it wrote"),
@@ -182,14 +188,60 @@ def _failures(failures: Sequence[Mapping[str, Any]]) -> str:
     return "## Turns that were not ok\n\n" + _table(("stage", "outcome", "code", "turns", "for example"), rows) + more
 
 
-def _health(health: Mapping[str, Any]) -> str:
+def _load(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    rows = [
+        [row.what, _in_unit(row.asked, row), ", ".join(filter(None, (_in_unit(row.achieved, row), row.note)))]
+        for row in load_rows(run, summary)
+    ]
+    blocks = ["## Load", _table(("", "asked", "achieved"), rows), _lateness(summary), left_out_as_warmup(summary)]
+    over_time = (summary.get("load") or {}).get("over_time") or []
+    if is_shaped(run) and over_time:
+        a_second = summary["load"]["model"] == "open"
+        names = ("seconds", "asked /s" if a_second else "asked", "open", "started", "not started")
+        parts = [
+            [
+                f"{part['from_s']:g} to {part['to_s']:g}",
+                say_value(part["asked"], ""),
+                say_value(part["sessions_open"], ""),
+                part["started"],
+                part["not_started"],
+            ]
+            for part in over_time
+        ]
+        blocks += ["<details><summary>Load over time</summary>", _table(names, parts), "</details>"]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _in_unit(value: float | None, row: LoadRow) -> str:
+    return (
+        "-" if value is None else f"{say_value(value, row.unit)} s" if row.unit == "s" else say_value(value, row.unit)
+    )
+
+
+def _lateness(summary: Mapping[str, Any]) -> str:
+    counts, entry = summary["counts"], summary["metrics"].get("start_lag_ms")
+    sentences = []
+    if entry is not None and entry["n"]:
+        stats = ((stat, measured("start_lag_ms", entry, stat)) for stat in ("p50", "p95", "max"))
+        said = ", ".join(f"{stat} {value}" for stat, value in stats if value != "-")
+        sentences.append(f"Sessions started late by {said} (n {entry['n']}).")
+    if counts["not_started"]:
+        of = f"{counts['not_started']} turns of {counts['sessions_not_started']} sessions"
+        sentences.append(f"{of} were due and never began: all sessions that may be open at once were.")
+    if counts["sessions_cut"]:
+        sentences.append(f"{counts['sessions_cut']} sessions were cut in a turn when the run ended.")
+    return " ".join(sentences)
+
+
+def _health(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    health = summary["health"]
     rows = [
         [
             f"`{name}`",
             *(say_value(health[name][key], "ms") for key in ("p50", "p99", "max", "limit")),
             health[name]["n"],
         ]
-        for name in ("send_lag_ms", "loop_lag_ms")
+        for name in ("send_lag_ms", "loop_lag_ms", "stamp_lag_ms")
         if health[name]["n"]
     ]
     cpu = health["cpu_share"]
@@ -198,8 +250,27 @@ def _health(health: Mapping[str, Any]) -> str:
         *(escape(reason, 1000) for reason in health["reasons"]),
         _table(("", "p50", "p99", "max", "limit of p99", "n"), rows) if rows else "",
         f"CPU: {cpu['mean']:.0%} of one core on average, {cpu['max']:.0%} at most." if cpu["n"] else "",
+        _workers(worker_rows(run, summary)),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _workers(workers: Sequence[WorkerRow]) -> str:
+    if not workers:
+        return ""
+    names = ("worker", "where", "slots", "sessions", "turns", "send lag p99", "loop lag p99", "CPU", "CPU at most", "")
+    rows = [
+        [
+            escape(row.name),
+            escape(row.where),
+            *(say_value(value, "") for value in (row.slots, row.sessions, row.turns)),
+            *(say_value(value, "ms") for value in (row.send_lag_p99_ms, row.loop_lag_p99_ms)),
+            *("-" if value is None else f"{value:.0%}" for value in (row.cpu_share, row.cpu_max)),
+            f"lost: {escape(row.lost)}" if row.lost is not None else "too late" if row.late else "",
+        ]
+        for row in workers
+    ]
+    return _table(names, rows)
 
 
 def _files(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

@@ -28,6 +28,10 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
@@ -40,6 +44,16 @@ def _are_objects(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_object, value.values()))
 
 
+def _are_points(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in value
+    )
+
+
+def _are_workers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) and _is_text(one.get("name")) for one in value)
+
+
 _KINDS: Mapping[Callable[[Any], bool], str] = {
     _is_text: "a text",
     _is_flag: "true or false",
@@ -49,6 +63,9 @@ _KINDS: Mapping[Callable[[Any], bool], str] = {
     _are_texts: "a list of texts",
     _are_numbers: "an object of numbers",
     _are_objects: "an object of objects",
+    _are_points: "a list of pairs of numbers",
+    _are_workers: "a list of objects with a name",
+    _is_list: "a list",
 }
 
 _SHAPE: Mapping[str, Callable[[Any], bool]] = {
@@ -63,6 +80,17 @@ _SHAPE: Mapping[str, Callable[[Any], bool]] = {
     "planned": _is_object,
     "planned.turns": _is_count,
     "planned.sessions": _is_count,
+    "load": _is_object,
+    "load.model": _is_text,
+    "load.engine": _is_text,
+    "load.peak": _is_count,
+    "load.duration_s": _is_number,
+    "load.warmup_s": _is_number,
+    "load.stages": _is_list,
+    "load.arrivals": _is_object,
+    "load.asked": _are_points,
+    "load.started_ns": _is_count,
+    "workers": _are_workers,
     "gates": _are_texts,
     "checks": _are_texts,
     "scoring": _is_object,
@@ -91,6 +119,7 @@ _SHAPE: Mapping[str, Callable[[Any], bool]] = {
     "live": _is_object,
     "live.sessions_peak": _is_count,
     "live.warnings": _are_texts,
+    "live.incidents": _are_texts,
     "records": _is_object,
     "records.duplicates": _is_count,
     "records.torn_lines": _is_count,

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["measured", "say_gate", "say_value", "say_verdict"]
 
-UNITS = {"ms": " ms", "1/s": " /s", "sessions": "", "tokens": "", "stalls": ""}
+UNITS = {"ms": " ms", "1/s": " /s", "sessions": "", "turns": "", "tokens": "", "stalls": ""}
 
 FEW = 10
 """A share of fewer than this is shown as a count."""

@@ -7,6 +7,7 @@ makes no sense becomes an ``UnknownEvent``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,11 @@ _Frame = dict[str, Any]
 _AUDIO_PREFIXES = (b'"type":"response.output_audio.delta"', b'"type":"response.audio.delta"')
 _TYPE_WITHIN = 160
 _DELTA_WITHIN = 640
+# As the services write it: the audio comes last.
+_USUAL_HEAD = re.compile(
+    rb'\{"type":"response\.(?:output_)?audio\.delta",(?:"event_id":"[^"\\]*",)?"response_id":"([^"\\]*)",'
+    rb'(?:"(?:item_id|output_index|content_index)":(?:"[^"\\]*"|\d+),)*"delta":"'
+)
 
 
 def sniff_audio_delta(frame: bytes | bytearray) -> ev.AudioDelta | None:
@@ -31,6 +37,22 @@ def sniff_audio_delta(frame: bytes | bytearray) -> ev.AudioDelta | None:
     and copy the audio once more. Whatever looks unusual (nesting, escapes, blanks, no id) is left to the full parse.
     Only the response's id and the audio are read: item and indices keep their defaults.
     """
+    head = _USUAL_HEAD.match(frame)
+    if head is not None:
+        start, end = head.end(), len(frame) - 2
+        if frame.find(b'"', start) == end and frame[end + 1] == 0x7D and frame.find(b"\\", start) < 0:  # 0x7D is "}"
+            try:
+                response_id = head[1].decode()
+            except UnicodeDecodeError:
+                return None
+            return ev.AudioDelta(
+                response_id=response_id, audio=frame[start:end], size_bytes=base64_size(frame, start, end)
+            )
+    return _search_audio_delta(frame)
+
+
+def _search_audio_delta(frame: bytes | bytearray) -> ev.AudioDelta | None:
+    """The same for keys in another order."""
     if not frame.startswith(b'{"'):
         return None
     if frame.find(_AUDIO_PREFIXES[0], 0, _TYPE_WITHIN) < 0 and frame.find(_AUDIO_PREFIXES[1], 0, _TYPE_WITHIN) < 0:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...analysis.load import asked_load
 from ...analysis.metrics import CHECKS, STATS
 from ...analysis.stats import withheld
+from .load_figures import health_figures, load_figures, with_warmup
+from .points import Figure, X, in_view, line, rounded, triples
 from .wording import number
 
 __all__ = ["figures_of", "limits_of", "metric_of", "origin_ns", "seconds"]
-
-Figure = dict[str, Any]
 
 LATENCIES = {
     "ttfa_ms": "Time to first audio",
@@ -26,14 +27,12 @@ LATENCIES = {
 MIN_BINS = 12
 MAX_BINS = 40
 CURVE_POINTS = 300
-TIME_BINS = 200
 MAX_POINTS = 20_000
-FAR = 4.0
-"""A limit of more than this times the slowest is named and not drawn: it would flatten the plot."""
 
 
 def figures_of(
     turns: pd.DataFrame,
+    sessions: pd.DataFrame,
     health: pd.DataFrame,
     *,
     run: Mapping[str, Any],
@@ -56,11 +55,12 @@ def figures_of(
         latency.append(cumulative(curves))
     for name in ("ttfa_ms", "response_ms"):
         if len(latencies(turns, name)):
-            latency.append(over_time(name, LATENCIES[name], turns, origin, limits.get(name, [])))
+            scatter = over_time(name, LATENCIES[name], turns, origin, limits.get(name, []))
+            latency.append(with_warmup(scatter, asked_load(run), origin))
             break
     return {
         "latency": latency,
-        "load": load_figures(turns, health, origin, run),
+        "load": load_figures(turns, sessions, health, origin, run),
         "health": health_figures(health, origin, run),
     }
 
@@ -177,7 +177,11 @@ def cumulative(curves: Sequence[tuple[str, str, np.ndarray[Any, Any]]]) -> Figur
 
 
 def over_time(
-    name: str, title: str, turns: pd.DataFrame, origin: float | None, gates: list[tuple[str, float]]
+    name: str,
+    title: str,
+    turns: pd.DataFrame,
+    origin: float | None,
+    gates: list[tuple[str, float]],
 ) -> Figure:
     """Return one latency of each turn against the moment it ended to speak, and where turns failed."""
     at = seconds(turns, origin)
@@ -202,7 +206,7 @@ def over_time(
         "name": name,
         "note": "; ".join(notes),
         "label": f"{name} of each turn over the run; {int(failed.sum())} turns were not ok.",
-        "x": "seconds since the first turn",
+        "x": X,
         "y": "ms",
         "series": [{"name": word, "points": points} for word, points in series if points],
         "lines": limits,
@@ -210,137 +214,15 @@ def over_time(
     }
 
 
-def load_figures(
-    turns: pd.DataFrame, health: pd.DataFrame, origin: float | None, run: Mapping[str, Any]
-) -> list[Figure]:
-    """Return sessions open over time beside what was asked, and answers per second."""
-    figures: list[Figure] = []
-    open_sessions = health_series(health, "sessions", origin)
-    if len(open_sessions):
-        # Workers sample at different moments of a second: the sum over workers of each second's maximum is the load.
-        second = open_sessions.assign(at=open_sessions["at"].round())
-        total = second.groupby(["at", "worker"])["value"].max().groupby(level="at").sum()
-        asked = (run.get("planned") or {}).get("sessions_at_once")
-        figures.append(
-            {
-                "id": "sessions",
-                "kind": "lines",
-                "title": "Sessions open",
-                "name": "",
-                "note": "",
-                "label": f"Sessions open over the run: at most {int(total.max())}.",
-                "x": "seconds since the first turn",
-                "y": "sessions",
-                "stepped": True,
-                "series": [{"name": "open", "points": thinned(total.index.to_numpy(), total.to_numpy())}],
-                "lines": [line(float(asked), f"asked: {asked}", "mark")] if isinstance(asked, int | float) else [],
-            }
-        )
-    ended = seconds(turns, origin, columns=("response_done_ns",))
-    ended = ended[np.isfinite(ended)]
-    if len(ended) > 1 and np.ptp(ended) > 0:
-        width = max(1.0, float(np.ceil(np.ptp(ended) / 60)))
-        edges = np.arange(min(0.0, np.floor(ended.min())), ended.max() + width, width)
-        counts, edges = np.histogram(ended, bins=edges if len(edges) > 1 else 1)
-        figures.append(
-            {
-                "id": "answers",
-                "kind": "histogram",
-                "title": "Answers over the run",
-                "name": "",
-                "note": f"bars of {width:g} s",
-                "label": f"Answers that ended, in steps of {width:g} seconds: at most {int(counts.max())}.",
-                "x": "seconds since the first turn",
-                "y": "answers",
-                "bars": [[rounded((a + b) / 2), int(c)] for a, b, c in zip(edges, edges[1:], counts, strict=False)],
-                "edges": [rounded(edge) for edge in edges],
-                "lines": [],
-            }
-        )
-    return figures
-
-
-def health_figures(health: pd.DataFrame, origin: float | None, run: Mapping[str, Any]) -> list[Figure]:
-    """Return how late the generator itself was, and how busy."""
-    limits = run.get("limits") or {}
-    figures: list[Figure] = []
-    for kind, title, limit in (
-        ("send", "Send lag", limits.get("send_lag_ms")),
-        ("loop", "Event loop lag", limits.get("loop_lag_ms")),
-    ):
-        samples = health_series(health, kind, origin)
-        if not len(samples):
-            continue
-        binned = samples.groupby(time_bins(samples["at"]), observed=True)["value"]
-        p99, worst = binned.quantile(0.99), binned.max()
-        text = "" if limit is None else f"limit {limit:g} ms"
-        drawn, far = in_view([] if limit is None else [(text, float(limit))], float(worst.max()))
-        figures.append(
-            {
-                "id": f"health-{kind}",
-                "kind": "lines",
-                "title": title,
-                "name": f"{kind}_lag_ms",
-                "note": "; ".join(far or (["the limit is on the p99 of the run"] if drawn else [])),
-                "label": f"{title} over the run: at most {number(float(worst.max()), 'ms').text}.",
-                "x": "seconds since the first turn",
-                "y": "ms",
-                "series": [
-                    {"name": "p99", "points": pairs(p99.index.to_numpy(), p99.to_numpy())},
-                    {"name": "max", "points": pairs(worst.index.to_numpy(), worst.to_numpy())},
-                ],
-                "lines": drawn,
-            }
-        )
-    cpu = health_series(health, "cpu", origin)
-    if len(cpu):
-        busiest = cpu.groupby(time_bins(cpu["at"]), observed=True)["value"].max()
-        figures.append(
-            {
-                "id": "health-cpu",
-                "kind": "lines",
-                "title": "CPU of the generator",
-                "name": "cpu_share",
-                "note": "busiest worker; 100 % is one core",
-                "label": f"CPU share of the busiest worker: at most {busiest.max() * 100:.0f} %.",
-                "x": "seconds since the first turn",
-                "y": "% of a core",
-                "series": [{"name": "cpu", "points": pairs(busiest.index.to_numpy(), busiest.to_numpy() * 100)}],
-                "lines": [],
-            }
-        )
-    return figures
-
-
-def health_series(health: pd.DataFrame, kind: str, origin: float | None) -> pd.DataFrame:
-    """Return one kind of sample as ``at`` (seconds since the run's first turn), ``value`` and ``worker``."""
-    if not len(health) or "kind" not in health or origin is None:
-        return pd.DataFrame({"at": [], "value": [], "worker": []}, dtype=float)
-    chosen = health.loc[health["kind"].astype("string").eq(kind).fillna(False)]
-    return pd.DataFrame(
-        {
-            "at": (chosen["at_ns"].to_numpy(dtype=float, na_value=np.nan) - origin) / 1e9,
-            "value": pd.to_numeric(chosen["value"], errors="coerce").to_numpy(dtype=float, na_value=np.nan),
-            "worker": chosen["worker"].astype(str).to_numpy() if "worker" in chosen else "0",
-        }
-    ).dropna()
-
-
-def time_bins(at: pd.Series[float]) -> pd.Series[float]:
-    """Return the time of each sample rounded down to a bin, so that a day of samples stays a few hundred points."""
-    width = max(1.0, float(np.ceil((at.max() - at.min()) / TIME_BINS)))
-    return (at // width) * width
-
-
 def origin_ns(turns: pd.DataFrame, health: pd.DataFrame, run: Mapping[str, Any]) -> float | None:
-    """Return the moment that the page counts seconds from: the first start of a turn, else the first health sample."""
+    """Return the moment that the page counts seconds from: when the run said that it began, else its first trace."""
+    started_ns = asked_load(run).started_ns
+    if started_ns is not None:
+        return float(started_ns)
     for column in ("started_ns", "speech_end_ns"):
         if column in turns and turns[column].notna().any():
             return float(turns[column].min())
-    if len(health) and "at_ns" in health:
-        return float(health["at_ns"].min())
-    started = run.get("started_ns")
-    return float(started) if isinstance(started, int) else None
+    return float(health["at_ns"].min()) if len(health) and "at_ns" in health else None
 
 
 def seconds(
@@ -358,39 +240,3 @@ def seconds(
             values = (turns[column].to_numpy(dtype=float, na_value=np.nan) - origin) / 1e9
             at = np.where(np.isnan(at), values, at)
     return at
-
-
-def in_view(gates: Sequence[tuple[str, float]], top: float) -> tuple[list[Figure], list[str]]:
-    """Return the lines of limits, and sentences for those so far off that drawing them would flatten the plot."""
-    drawn = [line(limit, text, "gate") for text, limit in gates if limit <= FAR * max(top, 1.0)]
-    return drawn, [f"beyond the plot: {text}" for text, limit in gates if limit > FAR * max(top, 1.0)]
-
-
-def line(at: float, label: str, role: str) -> Figure:
-    """Return one straight line across a plot: a ``mark`` (a fact) or a ``gate`` (a limit)."""
-    return {"at": rounded(at), "label": label, "role": role}
-
-
-def rounded(value: float) -> float:
-    """Return a number with as many digits as a plot can show."""
-    return round(float(value), 2)
-
-
-def pairs(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> list[list[float]]:
-    """Return points of a line."""
-    return [[rounded(a), rounded(b)] for a, b in zip(x, y, strict=True)]
-
-
-def thinned(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> list[list[float]]:
-    """Return points of a stepped line without those that change nothing."""
-    keep = np.ones(len(y), dtype=bool)
-    if len(y) > 2:
-        keep[1:-1] = (y[1:-1] != y[:-2]) | (y[1:-1] != y[2:])
-    return pairs(x[keep], y[keep])
-
-
-def triples(
-    x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]
-) -> list[list[float]]:
-    """Return points with the number of the table row that each stands for."""
-    return [[rounded(a), round(float(b), 1), int(c)] for a, b, c in zip(x[mask], y[mask], rows[mask], strict=True)]

@@ -18,7 +18,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ...analysis.health import LAGS
 from ...analysis.metrics import Source, find_metric
+from ..load import LoadRow, incidents_of, is_shaped, left_out_as_warmup, load_rows, worker_rows
 from .figures import figures_of, metric_of, origin_ns, seconds
 from .transcripts import worst_turns
 from .turn_table import turn_columns
@@ -41,6 +43,7 @@ HEADLINES = (
 SECTIONS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("health", lambda name: Source.HEALTH is source_of(name)),
     ("transcripts", lambda name: name.endswith(("wer", "cer", "_missing_rate")) or name.startswith("checks.")),
+    ("load", lambda name: name == "start_lag_ms"),
     ("latency", lambda name: name.endswith("_ms") or name in ("rtf", "underrun_count")),
     ("tokens", lambda name: "tokens" in name or "cost" in name),
     ("errors", lambda name: name.endswith("_rate")),
@@ -111,7 +114,7 @@ def render(
     gates = summary.get("gates") or []
     health_summary = summary.get("health") or {}
     data = {
-        "figures": figures_of(turns, health, run=run, gates=gates),
+        "figures": figures_of(turns, sessions, health, run=run, gates=gates),
         "turns": turn_columns(turns, texts=texts, at_s=seconds(turns, origin_ns(turns, health, run))),
     }
     context = {
@@ -135,9 +138,12 @@ def render(
         "errors": error_rows(turns, "outcome"),
         "transcript_errors": transcript_rows(turns),
         "session_errors": error_rows(sessions, "outcome", good="ready"),
-        "load": load_rows(run, summary, turns, sessions),
+        "load": [load_row(row) for row in load_rows(run, summary)],
+        "load_notes": load_notes(run, summary),
         "health": health_rows(health_summary),
-        "workers": worker_rows(health_summary),
+        "health_unmeasured": [name for name in LAGS if not (health_summary.get(name) or {}).get("n")],
+        "workers": shown_workers(run, summary),
+        "incidents": [clean(text) for text in incidents_of(run)],
         "health_notes": []
         if health_summary.get("verdict") == "invalid"
         else [clean(text) for text in health_summary.get("reasons") or []],
@@ -410,31 +416,41 @@ def transcript_rows(turns: pd.DataFrame) -> list[tuple[str, str, int]]:
     return [(clean(outcome), clean(code), count) for (outcome, code), count in bad.most_common()]
 
 
-def load_rows(
-    run: Mapping[str, Any], summary: Mapping[str, Any], turns: pd.DataFrame, sessions: pd.DataFrame
-) -> list[tuple[str, str, str]]:
-    """Return the load as (what, asked, achieved)."""
-    planned = run.get("planned") or {}
-    metrics = summary.get("metrics") or {}
-    peak = (metrics.get("sessions_peak") or {}).get("value", (run.get("live") or {}).get("sessions_peak"))
-    counts = counts_of(turns)
-    ready = int(sessions["outcome"].astype("string").eq("ready").sum()) if "outcome" in sessions else 0
-    return [
-        (
-            "turns",
-            number(planned.get("turns")).text,
-            f"{number(len(turns)).text}, {number(counts.get('ok', 0)).text} ok",
-        ),
-        ("sessions", number(planned.get("sessions")).text, f"{number(len(sessions)).text}, {number(ready).text} ready"),
-        ("sessions at once", number(planned.get("sessions_at_once")).text, number(peak).text),
-        ("length of the run", "", duration(run_seconds(run))),
-    ]
+def load_row(row: LoadRow) -> dict[str, Any]:
+    """Return one measure of load as the page shows it."""
+    if row.unit == "s":
+        asked, achieved = Number(duration(row.asked), row.asked), Number(duration(row.achieved), row.achieved)
+    else:
+        asked, achieved = number(row.asked, row.unit), number(row.achieved, row.unit)
+    return {"what": row.what, "asked": asked, "achieved": achieved, "note": row.note}
+
+
+def load_notes(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    """Return what there is to say of the load besides its numbers, one sentence each."""
+    counts = summary.get("counts") or {}
+    found = []
+    if counts.get("not_started"):
+        found.append(
+            f"{counts['not_started']} turns of {counts.get('sessions_not_started')} sessions were due and never began: "
+            "all sessions that may be open at once were."
+        )
+    if counts.get("sessions_cut"):
+        found.append(
+            f"{counts['sessions_cut']} sessions were cut in a turn when the run ended; cut turns are in no rate."
+        )
+    if warm := left_out_as_warmup(summary):
+        found.append(warm)
+    if is_shaped(run) and (run.get("load") or {}).get("model") == "open":
+        found.append(
+            "Sessions came at a rate, whether or not those before had ended; wait_ms counts from when each was due."
+        )
+    return found
 
 
 def health_rows(health: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the lags and the CPU share of the generator as rows of a table; the CPU share is one of a core."""
     rows = []
-    for name, unit in (("send_lag_ms", "ms"), ("loop_lag_ms", "ms"), ("cpu_share", "ratio")):
+    for name, unit in (*((name, "ms") for name in LAGS), ("cpu_share", "ratio")):
         entry = health.get(name)
         if isinstance(entry, Mapping) and entry.get("n"):
             values = {stat: number(entry.get(stat), unit) for stat in ("mean", "p50", "p99", "max", "limit")}
@@ -444,19 +460,19 @@ def health_rows(health: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def worker_rows(health: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the health of each worker, when there are several."""
-    workers = health.get("workers") or {}
-    if len(workers) < 2:
-        return []
+def shown_workers(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the processes that took part, when there were several."""
     return [
         {
-            "name": clean(name),
-            "send": number(entry.get("send_lag_p99_ms"), "ms"),
-            "loop": number(entry.get("loop_lag_p99_ms"), "ms"),
-            "cpu": number(entry.get("cpu_share"), "ratio"),
+            "name": clean(row.name),
+            "where": clean(row.where),
+            "counts": [number(value) for value in (row.slots, row.sessions, row.turns)],
+            "lags": [number(value, "ms") for value in (row.send_lag_p99_ms, row.loop_lag_p99_ms, row.stamp_lag_p99_ms)],
+            "cpu": [number(value, "ratio") for value in (row.cpu_share, row.cpu_max)],
+            "late": bool(row.late),
+            "lost": None if row.lost is None else clean(row.lost),
         }
-        for name, entry in workers.items()
+        for row in worker_rows(run, summary)
     ]
 
 
@@ -517,9 +533,3 @@ def when(run: Mapping[str, Any]) -> str:
         return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S %Z").strip()
     except ValueError:
         return clean(text)
-
-
-def run_seconds(run: Mapping[str, Any]) -> float | None:
-    """Return how long the run took, by its monotonic stamps."""
-    started, ended = run.get("started_ns"), run.get("ended_ns")
-    return (ended - started) / 1e9 if isinstance(started, int) and isinstance(ended, int) else None

@@ -17,7 +17,7 @@ THIN_SPACE = "\u202f"
 NOTHING = "\u2013"
 """What stands where nothing was measured: a dash."""
 
-WORDLESS = frozenset({None, "", "count", "sessions", "tokens", "stalls"})
+WORDLESS = frozenset({None, "", "count", "sessions", "turns", "tokens", "stalls"})
 """Units that the name of the metric says already."""
 
 UNITS = {"1/s": "per s"}

@@ -12,6 +12,7 @@
   const number = { format: (value) => digits.format(value).replaceAll(",", "\u202f") };
   const SERIES = ["accent", "accent-2", "accent-3", "pass"];
   const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
+  const INKS = { asked: "ink", master: "ink", others: "muted", missed: "fail" };
   const charts = [];
 
   function annotations(figure) {
@@ -34,6 +35,17 @@
         }],
       ];
     });
+    if (figure.warmup !== undefined) {
+      entries.push(["warmup", { type: "box", xMax: figure.warmup, backgroundColor: `${color("muted")}22`, borderWidth: 0, drawTime: "beforeDatasetsDraw" }]);
+    }
+    (figure.moments || []).forEach((moment, index) => {
+      entries.push([`moment${index}`, { type: "line", xMin: moment.at, xMax: moment.at, borderColor: color("fail"), borderWidth: 1.5, borderDash: [3, 3] }]);
+      entries.push([`moment-words${index}`, {
+        type: "label", xValue: moment.at, yValue: ({ chart }) => chart.scales.y.max, position: { x: "start", y: "start" },
+        yAdjust: (index % 8) * 16, content: moment.label, color: color("fail"), padding: { x: 5, y: 2 }, font: { size: 11, weight: 600 },
+        backgroundColor: `${color("surface")}cc`,
+      }]);
+    });
     return Object.fromEntries(entries);
   }
 
@@ -46,7 +58,7 @@
     }
     return figure.series.map((series, index) => {
       const failed = series.name === "not ok";
-      const ink = failed ? color("fail") : color(SERIES[index % SERIES.length]);
+      const ink = color(failed ? "fail" : INKS[series.role] || SERIES[index % SERIES.length]);
       const points = series.points.map(([x, y, row]) => ({ x, y, row }));
       if (figure.kind === "scatter") {
         return {
@@ -57,8 +69,8 @@
       }
       return {
         type: "line", label: series.name, data: points, borderColor: ink, backgroundColor: ink, borderWidth: 2,
-        borderDash: DASHES[index % DASHES.length], pointRadius: points.length === 1 ? 3 : 0, pointHitRadius: 8,
-        stepped: figure.stepped ? "before" : false, tension: 0,
+        borderDash: series.role === "asked" ? [7, 4] : series.stepped ? [] : DASHES[index % DASHES.length],
+        pointRadius: points.length === 1 ? 3 : 0, pointHitRadius: 8, stepped: series.stepped ? "before" : false, tension: 0,
       };
     });
   }
@@ -80,6 +92,7 @@
     if (which === "y") {
       options.beginAtZero = true;
       if (figure.kind === "histogram" && (figure.lines || []).length) options.grace = "22%";
+      if (figure.grace) options.grace = figure.grace;
       if (wide.length) options.suggestedMax = Math.max(...wide) * 1.08;
       if (figure.y === "% of turns") options.max = 100;
     } else if (figure.kind === "lines") {

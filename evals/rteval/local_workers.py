@@ -1,0 +1,112 @@
+"""Worker processes that a run starts on its own machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["LocalWorkers", "auto_workers"]
+
+_END_S = 10.0
+_NOT_FOR_WORKERS = ("RTEVAL_WORKER_DATASET", "RTEVAL_MAX_WAIT")
+"""Variables that mean something else, or something more, to ``rteval worker`` than to ``rteval run``."""
+_LAST_LINES = 20
+
+
+def auto_workers() -> int:
+    """As many as this process may use cores, less one for the master and the system."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)
+
+
+class LocalWorkers:
+    """Starts them on entering, ends them on leaving; none outlives the process that started it.
+
+    Args:
+        count: how many.
+        host, port: of the master.
+        token: join token of this run, if it has one.
+        out: folder of all reports.
+        charts: whether Locust's web UI is shown.
+    """
+
+    def __init__(self, count: int, *, host: str, port: int, token: str | None, out: Path, charts: bool) -> None:
+        self._count = count
+        self._token = token
+        self._command: Sequence[str] = [
+            sys.executable,
+            "-m",
+            "rteval",
+            "worker",
+            "--master",
+            f"{host}:{port}",
+            "--out",
+            str(out.resolve()),
+            "--no-progress",
+            "--tied",
+            *(["--charts"] if charts else []),
+        ]
+        self._processes: list[Process] = []
+        self._readers: list[asyncio.Task[None]] = []
+        self._said: deque[str] = deque(maxlen=_LAST_LINES)
+
+    async def __aenter__(self) -> LocalWorkers:
+        """Start them."""
+        ours = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_WORKERS}
+        if self._token is not None:
+            ours["RTEVAL_JOIN_TOKEN"] = self._token
+        for _ in range(self._count):
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                # Standard input stays open as long as this process lives: its end is how they notice.
+                stdin=PIPE,
+                stdout=DEVNULL,
+                stderr=PIPE,
+                env=ours,
+                # Ctrl-C in a terminal goes to the whole group; what becomes of the workers is the master's to say.
+                start_new_session=True,
+            )
+            self._processes.append(process)
+            self._readers.append(asyncio.create_task(self._listen(process)))
+        return self
+
+    @property
+    def pids(self) -> list[int]:
+        """Of those that were started."""
+        return [process.pid for process in self._processes]
+
+    def failure(self) -> str | None:
+        """A sentence once one of them has ended by itself."""
+        for number, process in enumerate(self._processes, start=1):
+            if process.returncode is not None:
+                said = " ".join(line.removeprefix("error: ") for line in self._said) or "it said nothing"
+                return f"worker process {number} ended with exit code {process.returncode}: {said}"
+        return None
+
+    async def wait(self) -> None:
+        """Give them time to end by themselves."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_S):
+                await asyncio.gather(*(process.wait() for process in self._processes))
+
+    async def __aexit__(self, *exc: object) -> None:
+        """End those that still run."""
+        for process in self._processes:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.kill()
+            await process.wait()
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+
+    async def _listen(self, process: Process) -> None:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            self._said.append(line.decode("utf-8", "replace").strip())

@@ -1,0 +1,123 @@
+"""What ``run.json`` says of a run: what was run, with what, where, and how it began."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from . import __version__
+from .audio import DETECTOR
+from .prepare import Prepared, RunOptions, check_names
+from .records import SCHEMA_VERSION
+from .targets import Address
+
+__all__ = ["METRICS_VERSION", "describe", "utc_now"]
+
+METRICS_VERSION = 1
+"""Version of the definitions of the metrics; rises when one changes its meaning."""
+
+_LIBRARIES = (
+    "azure-identity",
+    "gevent",
+    "jiwer",
+    "locust",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "soundfile",
+    "soxr",
+    "uvloop",
+    "websockets",
+)
+
+
+def describe(prepared: Prepared, options: RunOptions, address: Address, *, run_id: str, engine: str) -> dict[str, Any]:
+    """The content of ``run.json`` at the start of a run; what is only known later is ``None``.
+
+    Args:
+        prepared: what is run.
+        options: what the command line added.
+        address: the target, an embedded server already resolved.
+        run_id: name of the run folder.
+        engine: ``asyncio`` or ``locust``.
+    """
+    scenario, dataset, plan = prepared.scenario, prepared.dataset, prepared.plan
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "scenario": {
+            "name": scenario.name,
+            "path": str(scenario.path) if scenario.path is not None else None,
+            "hash": scenario.hash,
+            "resolved": scenario.resolved(),
+        },
+        "labels": {**scenario.labels, **options.labels},
+        "target": {
+            "provider": address.provider,
+            "dialect": address.dialect,
+            "address": address.shown,
+            "credential": None,
+            "model": address.model,
+            "api_version": scenario.target.api_version,
+        },
+        "dataset": {
+            "path": str(dataset.path),
+            "name": dataset.name,
+            "hash": dataset.hash,
+            "items": len(dataset.items),
+            "audio_s": dataset.audio_s,
+            "references": dataset.references,
+            "detector": DETECTOR,
+        },
+        "planned": {
+            "turns": plan.turns,
+            "sessions": plan.session_count,
+            "sessions_at_once": plan.sessions_at_once,
+        },
+        "load": {
+            "model": "closed" if scenario.load.arrivals is None else "open",
+            "engine": engine,
+            "peak": plan.sessions_at_once if scenario.load.arrivals is None else scenario.load.most_sessions,
+            "duration_s": scenario.load.ends_s,
+            "warmup_s": scenario.load.warmup_s,
+            "stages": [stage.model_dump(mode="json") for stage in scenario.load.stages],
+            "arrivals": None if scenario.load.arrivals is None else scenario.load.arrivals.model_dump(mode="json"),
+            "asked": [list(point) for point in plan.asked],
+            "started_ns": None,
+        },
+        "workers": [],
+        "gates": [str(gate) for gate in prepared.gates],
+        "checks": list(check_names(scenario, dataset)),
+        "scoring": scenario.scoring.model_dump(mode="json"),
+        "slo": dict(scenario.slo),
+        "limits": scenario.limits.model_dump(mode="json"),
+        "report": scenario.report.model_dump(mode="json"),
+        "versions": _versions(),
+        "host": {"system": platform.platform(), "machine": platform.machine(), "cpus": os.cpu_count()},
+        "signals": None,
+        "started_at": utc_now(),
+        "ended_at": None,
+        "started_ns": None,
+        "ended_ns": None,
+        "state": "running",
+        "end": None,
+        "refusal": None,
+        "live": {"sessions_peak": 0, "warnings": [], "incidents": []},
+    }
+
+
+def _versions() -> dict[str, Any]:
+    found: dict[str, Any] = {"rteval": __version__, "python": platform.python_version(), "metrics": METRICS_VERSION}
+    for name in _LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def utc_now() -> str:
+    """Now, as ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,381 @@
+"""Several processes hold one run: nothing is lost, nothing counts twice, and whoever goes is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCENARIO = """\
+name: fleet
+target:
+  provider: simulator
+  behaviour: {ttfa_ms: 100, speed: 20}
+session: {turn_detection: none, transcription: whisper-1}
+dataset: {path: DATASET}
+conversation: {wait_for_playback: false}
+load: {sessions: 6, pacing: fast}
+limits: {loop_lag_ms: 5000, wall_s: 60}
+gates: []
+"""
+PROMPTS = [f"Question number {number}, please." for number in range(40)]
+
+Start = Callable[..., "Running"]
+
+
+class Running:
+    """A process of ours with what it said."""
+
+    def __init__(self, *args: str, **env: str) -> None:
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("RTEVAL_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rteval", *args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ours | env,
+            start_new_session=True,
+        )
+        self._out: tuple[str, str] | None = None
+
+    def wait(self, timeout_s: float = 90) -> int:
+        self._out = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode
+
+    @property
+    def out(self) -> str:
+        assert self._out is not None
+        return self._out[0].strip()
+
+    @property
+    def err(self) -> str:
+        assert self._out is not None
+        return self._out[1]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    running: list[Running] = []
+
+    def begin(*args: str, **env: str) -> Running:
+        running.append(Running(*args, **env))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        if one.process.poll() is None:
+            one.process.kill()
+        for stream in (one.process.stdout, one.process.stderr):
+            assert stream is not None
+            stream.close()
+        one.process.wait()
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    rows = [{"id": f"p{number}", "text": text} for number, text in enumerate(PROMPTS)]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "fleet.yaml"
+    path.write_text(SCENARIO.replace("DATASET", str(folder)))
+    return path
+
+
+def run_folder(out: Path) -> Path:
+    (folder,) = [path for path in (out / "fleet").iterdir() if path.is_dir()]
+    return folder
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+    return found
+
+
+def run_json(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "run.json").read_bytes()))
+
+
+def live_workers(out: Path) -> list[dict[str, Any]]:
+    """The workers of a run that has begun, as its run.json names them."""
+
+    def found() -> list[dict[str, Any]]:
+        try:
+            return list(run_json(run_folder(out))["workers"])
+        except (OSError, ValueError):
+            return []
+
+    return list(until(found, "the run did not begin"))
+
+
+def recorded(out: Path, turns: int) -> None:
+    """Wait until so many turns are on the master's disk."""
+
+    def lines() -> int:
+        shards = (run_folder(out) / "shards").glob("*.jsonl")
+        return sum(line.startswith(b'{"turn"') for path in shards for line in path.read_bytes().splitlines())
+
+    until(lambda: lines() >= turns, f"no {turns} turns were recorded")
+
+
+def turns_of(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "turns.parquet")
+
+
+def truth_of(folder: Path) -> int:
+    return len((folder / "truth.jsonl").read_text().splitlines())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_two_workers_run_every_item_exactly_once(start: Start, scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = start("run", str(scenario), "--out", str(out), "--workers", "2", "--set", "load.repeat=2", "--json")
+    assert run.wait() == 0, run.err
+    folder = run_folder(out)
+    turns, summary = turns_of(folder), json.loads(run.out)
+    assert Counter(zip(turns["item"], turns["attempt"], strict=True)) == Counter(
+        {(f"p{number}", attempt): 1 for number in range(40) for attempt in (1, 2)}
+    )
+    assert set(turns["outcome"]) == {"ok"}
+    assert set(turns["worker"]) == {"w1", "w2"}
+    workers = run_json(folder)["workers"]
+    assert sum(worker["turns"] for worker in workers) == len(turns) == truth_of(folder) == 80
+    assert sum(worker["sessions"] for worker in workers) == len(pd.read_parquet(folder / "sessions.parquet")) == 80
+    assert summary["health"]["verdict"] == "ok"
+    assert set(summary["health"]["workers"]) == {"w1", "w2"}
+    assert run_json(folder)["live"]["incidents"] == []
+    # Nothing is left but what a run of one process leaves, and nobody runs on.
+    assert not any((folder / name).exists() for name in ("shards", "copies"))
+    assert not any(is_alive(worker["pid"]) for worker in workers)
+    # Both machines' clocks are one here: a client never hears an answer before the server has sent it.
+    truth = pd.read_json(folder / "truth.jsonl", lines=True).set_index("response_id")
+    sent = turns["response_id"].map(truth["t_first_audio_ns"])
+    assert (turns["first_audio_ns"] >= sent).all()
+
+
+def test_a_killed_workers_unfinished_items_are_run_by_the_others(start: Start, scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rows = [{"id": f"c{c}-{n}", "text": "And then?", "conversation_id": f"c{c}"} for c in range(4) for n in range(3)]
+    with (tmp_path / "prompts" / "metadata.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    slow = ["--set", "target.behaviour.ttfa_ms=700", "--set", "conversation.items_per_session=2"]
+    run = start("run", str(scenario), "--out", str(out), "--workers", "2", *slow)
+    victim = live_workers(out)[0]
+    recorded(out, 8)
+    os.kill(victim["pid"], signal.SIGKILL)
+    assert run.wait() == 0, run.err
+    folder = run_folder(out)
+    turns = turns_of(folder)
+    assert Counter(turns["item"]) == Counter(
+        [f"p{number}" for number in range(40)] + [f"c{c}-{n}" for c in range(4) for n in range(3)]
+    )
+    assert set(turns["outcome"]) == {"ok"}
+    for _, conversation in turns[turns["conversation_id"].notna()].groupby("conversation_id"):
+        assert conversation["session"].nunique() == 1
+        assert sorted(conversation["turn"]) == [0, 1, 2]
+    (incident,) = run_json(folder)["live"]["incidents"]
+    assert victim["name"] in incident
+    assert "run again" in incident
+    assert [worker["lost"] for worker in run_json(folder)["workers"]] == [True, False]
+    assert incident in (folder / "summary.md").read_text()
+
+
+def test_in_a_closed_run_the_others_take_over_the_sessions_of_a_killed_worker(
+    start: Start, scenario: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    sets = ["--set", "load.duration_s=8", "--set", "target.behaviour.ttfa_ms=300", "--set", "limits.wall_s=90"]
+    run = start("run", str(scenario), "--out", str(out), "--workers", "2", *sets)
+    victim = live_workers(out)[0]
+    recorded(out, 4)
+    os.kill(victim["pid"], signal.SIGKILL)
+    assert run.wait() == 0, run.err
+    sessions = pd.read_parquet(run_folder(out) / "sessions.parquet")
+    other = sessions[(sessions["worker"] != victim["name"]) & sessions["connected_ns"].notna()]
+    moves = sorted([*((at, 1) for at in other["connected_ns"]), *((at, -1) for at in other["ended_ns"])])
+    assert max(pd.Series([step for _, step in moves]).cumsum()) >= 5
+
+
+def test_when_the_last_worker_is_gone_the_run_ends_and_is_invalid(start: Start, scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = start("run", str(scenario), "--out", str(out), "--workers", "1", "--set", "target.behaviour.ttfa_ms=500")
+    (victim,) = live_workers(out)
+    recorded(out, 2)
+    os.kill(victim["pid"], signal.SIGKILL)
+    assert run.wait() == 4, run.err
+    assert "no worker was left" in run.err
+    turns = turns_of(run_folder(out))
+    assert len(turns) == 40
+    assert set(turns["outcome"]) == {"ok", "cut"}
+
+
+def test_a_killed_master_leaves_shards_that_can_be_reported(start: Start, scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = start("run", str(scenario), "--out", str(out), "--workers", "2", "--set", "target.behaviour.ttfa_ms=500")
+    pids = [worker["pid"] for worker in live_workers(out)]
+    recorded(out, 6)
+    run.process.kill()
+    run.wait()
+    until(lambda: not any(is_alive(pid) for pid in pids), "workers outlive their master", 30)
+    folder = run_folder(out)
+    report = start("report", str(folder))
+    assert report.wait() == 1, report.err
+    turns = turns_of(folder)
+    assert len(turns) >= 6
+    assert turns["item"].is_unique
+    assert run_json(folder)["state"] == "partial"
+    assert not (folder / "copies").exists()
+
+
+def test_sigint_drains_every_worker(start: Start, scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = start("run", str(scenario), "--out", str(out), "--workers", "2", "--set", "target.behaviour.ttfa_ms=400")
+    pids = [worker["pid"] for worker in live_workers(out)]
+    recorded(out, 3)
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait(30) == 130, run.err
+    folder = run_folder(out)
+    turns = turns_of(folder)
+    assert len(turns) == 40
+    assert set(turns["outcome"]) == {"ok", "cut"}
+    assert (turns["outcome"] == "ok").sum() == truth_of(folder)
+    assert run_json(folder)["state"] == "partial"
+    assert not any(is_alive(pid) for pid in pids)
+
+
+def test_an_open_run_with_too_few_slots_shows_lateness_and_what_did_not_start(
+    start: Start, scenario: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    load = "load={arrivals: {rate: 20}, max_sessions: 4, duration_s: 4, pacing: fast}"
+    sets = ["--set", load, "--set", "target.behaviour.ttfa_ms=600"]
+    run = start("run", str(scenario), "--out", str(out), "--workers", "2", *sets, "--json")
+    assert run.wait() == 0, run.err
+    metrics = json.loads(run.out)["metrics"]
+    assert metrics["not_started"]["value"] >= 20
+    assert metrics["start_lag_ms"]["p50"] > 500
+    turns = turns_of(run_folder(out))
+    assert len(turns) == 80
+    waited = turns[turns["outcome"] == "ok"]
+    assert (waited["wait_ms"] >= waited["response_ms"] + (waited["started_ns"] - waited["due_ns"]) / 1e6 - 1).all()
+
+
+def test_a_worker_that_is_stopped_again_and_again_makes_the_run_invalid(
+    start: Start, scenario: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    sets = ["--set", "limits.loop_lag_ms=50", "--set", "load.duration_s=5", "--set", "limits.wall_s=90"]
+    run = start("run", str(scenario), "--out", str(out), "--workers", "2", *sets)
+    victim = live_workers(out)[0]
+    recorded(out, 2)
+    for _ in range(6):
+        os.kill(victim["pid"], signal.SIGSTOP)
+        time.sleep(0.25)  # what is measured: the loop does not run for so long
+        os.kill(victim["pid"], signal.SIGCONT)
+        time.sleep(0.1)
+    assert run.wait() == 4, run.err
+    assert victim["name"] in run.err
+    assert "--workers" in run.err
+
+
+@pytest.fixture
+def bound(start: Start, scenario: Path, tmp_path: Path) -> Callable[..., tuple[Running, str]]:
+    """A master that waits for workers from elsewhere, and where it listens."""
+
+    def begin(*more: str, token: str = "the right token of this run") -> tuple[Running, str]:
+        import socket
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        address = f"127.0.0.1:{port}"
+        args = ["run", str(scenario), "--out", str(tmp_path / "out"), "--master-bind", address, *more]
+        return start(*args, RTEVAL_JOIN_TOKEN=token), address
+
+    return begin
+
+
+def test_only_a_worker_with_the_join_token_and_the_same_data_takes_part(
+    start: Start, bound: Any, scenario: Path, tmp_path: Path
+) -> None:
+    master, address = bound("--expect-workers", "1", "--expect-workers-max-wait", "60")
+    stranger = start("worker", "--master", address, "--max-wait", "20", RTEVAL_JOIN_TOKEN="another token, also long")
+    assert stranger.wait() == 2
+    assert "join token" in stranger.err
+    assert "Question" not in stranger.err + stranger.out
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "metadata.jsonl").write_text(json.dumps({"id": "p0", "text": "Something else"}) + "\n")
+    out = str(tmp_path / "elsewhere")
+    wrong = start("worker", "--master", address, "--dataset", f"prompts={other}", RTEVAL_JOIN_TOKEN="the right token of this run")
+    assert wrong.wait() == 2
+    assert "is not the master's" in wrong.err
+
+    right = start("worker", "--master", address, "--out", out, RTEVAL_JOIN_TOKEN="the right token of this run")
+    assert right.wait() == 0, right.err
+    assert master.wait() == 0, master.err
+    assert "is not the master's" in master.err
+    assert "the right token of this run" not in master.err + right.err + stranger.err
+    assert len(turns_of(run_folder(tmp_path / "out"))) == 40
+
+
+def test_a_worker_that_is_told_to_leave_hands_its_items_over(
+    start: Start, bound: Any, scenario: Path, tmp_path: Path
+) -> None:
+    master, address = bound("--expect-workers", "2", "--set", "target.behaviour.ttfa_ms=500")
+    workers = [start("worker", "--master", address, RTEVAL_JOIN_TOKEN="the right token of this run") for _ in range(2)]
+    live_workers(tmp_path / "out")
+    recorded(tmp_path / "out", 4)
+    workers[0].process.send_signal(signal.SIGINT)
+    assert workers[0].wait() == 130, workers[0].err
+    assert master.wait() == 0, master.err
+    assert workers[1].wait() == 0, workers[1].err
+    turns = turns_of(run_folder(tmp_path / "out"))
+    assert Counter(turns["item"]) == Counter(f"p{number}" for number in range(40))
+    assert set(turns["outcome"]) == {"ok"}
+    assert "SIGINT" in run_json(run_folder(tmp_path / "out"))["live"]["incidents"][0]
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        pytest.param(["--master-bind", "0.0.0.0:0"], "RTEVAL_JOIN_TOKEN", id="bound to the world without a token"),
+        pytest.param(["--master-bind", "nonsense"], "HOST:PORT", id="no address"),
+        pytest.param(["--workers", "0"], "--workers", id="no workers"),
+        pytest.param(["--workers", "2", "--set", "load.engine=asyncio"], "load.engine", id="another engine"),
+        pytest.param(
+            ["--master-bind", "127.0.0.1:0", "--expect-workers", "1", "--expect-workers-max-wait", "1"],
+            "0 of 1 workers",
+            id="nobody comes",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_sentence_and_leaves_no_folder(
+    start: Start, scenario: Path, tmp_path: Path, args: list[str], sentence: str
+) -> None:
+    run = start("run", str(scenario), "--out", str(tmp_path / "out"), *args)
+    assert run.wait() == 2, run.err
+    assert sentence in run.err
+    assert not (tmp_path / "out").exists()
