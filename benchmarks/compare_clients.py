@@ -215,6 +215,8 @@ class Round:
     answers: int
     memory_kib: float
     broken: int
+    from_ns: int
+    until_ns: int
     ttfa_error_ms: list[float] = field(default_factory=list)
     stamp_lag_ms: list[float] = field(default_factory=list)
     turn_error_ms: dict[int, list[float]] = field(default_factory=dict)
@@ -266,7 +268,8 @@ class Bench:
                     read_rows(done, folder)
                 except (RuntimeError, OSError, KeyError, ValueError) as error:
                     errors.seek(0)
-                    raise RuntimeError(f"{client}, {traffic.sessions} sessions: {error}\n{errors.read()[-2000:]}") from None
+                    said = errors.read()[-2_000:]
+                    raise RuntimeError(f"{client}, {traffic.sessions} sessions: {error}\n{said}") from None
         return done
 
     @contextmanager
@@ -328,7 +331,8 @@ class Bench:
             stolen_share=(after["stolen_s"] - before["stolen_s"]) / seconds / (os.cpu_count() or 1),
             memory_kib=memory_kib / traffic.sessions,
             broken=ended["broken"],
-            ttfa_error_ms=[float(window["from_ns"]), float(window["until_ns"])],
+            from_ns=window["from_ns"],
+            until_ns=window["until_ns"],
             **counted,
         )
 
@@ -351,8 +355,6 @@ def sleep_until(at_ns: int) -> None:
 
 def read_rows(done: Round, folder: Path) -> None:
     """Compare the client's rows with the server's truth, as far as they lie in the window."""
-    from_ns, until_ns = done.ttfa_error_ms
-    done.ttfa_error_ms = []
     truth = {}
     for line in (folder / "truth.jsonl").read_text().splitlines():
         entry = json.loads(line)
@@ -361,12 +363,568 @@ def read_rows(done: Round, folder: Path) -> None:
     by_frame: dict[int, list[float]] = defaultdict(list)
     for line in (folder / "rows.jsonl").read_text().splitlines():
         row = json.loads(line)
-        lags = [(hear_ns - sent_ns) / 1e6 for hear_ns, sent_ns in zip(row["arrival_ns"], truth[row["response_id"]], strict=True)]
+        sent = truth[row["response_id"]]
+        lags = [(heard_ns - sent_ns) / 1e6 for heard_ns, sent_ns in zip(row["arrival_ns"], sent, strict=True)]
         by_turn[row["turn"]].append(lags[0])
-        if not from_ns <= row["arrival_ns"][0] <= until_ns:
+        if not done.from_ns <= row["arrival_ns"][0] <= done.until_ns:
             continue
         done.ttfa_error_ms.append(lags[0])
         done.stamp_lag_ms += lags
         for frame, lag_us in enumerate(row["lag_us"]):
             by_frame[frame].append(lag_us / 1000)
     done.turn_error_ms, done.send_lag_ms = dict(by_turn), dict(by_frame)
+
+
+# ---- from rounds to figures ----
+
+
+def percentile(samples: Sequence[float], q: float) -> float | None:
+    """With linear interpolation; ``None`` without samples."""
+    return float(np.percentile(samples, q)) if len(samples) else None
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    """Of what there is."""
+    there = [value for value in values if value is not None]
+    return float(np.median(there)) if there else None
+
+
+@dataclass
+class Cell:
+    """The rounds of one client under one traffic.
+
+    Attributes:
+        rounds: that count for CPU and memory.
+        quiet: those of them that count for latencies too.
+        voided: how many counted for nothing.
+        failed: what went wrong in rounds that never ended.
+    """
+
+    rounds: list[Round] = field(default_factory=list)
+    quiet: list[Round] = field(default_factory=list)
+    voided: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether too few rounds were quiet: then latencies are of all of them."""
+        return len(self.quiet) * 2 < len(self.rounds)
+
+    def of_all(self, figure: Callable[[Round], float | None]) -> float | None:
+        """Median of a figure over the rounds."""
+        return median(map(figure, self.rounds))
+
+    def of_quiet(self, figure: Callable[[Round], float | None]) -> float | None:
+        """Median of a latency over the quiet rounds, or over all where the box was too noisy."""
+        return median(map(figure, self.rounds if self.noisy else self.quiet))
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the client used up its core."""
+        return bool(self.rounds) and (self.of_all(lambda done: done.cpu_share) or 0.0) > SATURATED
+
+
+class Comparison:
+    """All rounds of a run of this script.
+
+    Args:
+        bench: where rounds are run.
+        clients: in their order.
+        rounds: quiet rounds that each cell should have.
+        repeats: how many more may be tried in their place.
+    """
+
+    def __init__(self, bench: Bench, clients: Sequence[str], *, rounds: int, repeats: int) -> None:
+        self.bench, self.clients = bench, clients
+        self.rounds, self.repeats = rounds, repeats
+        self.cells: dict[tuple[str, Traffic], Cell] = {}
+        self.cut_short = False
+
+    def cell(self, client: str, traffic: Traffic) -> Cell:
+        """What is known of one client under one traffic."""
+        return self.cells.setdefault((client, traffic), Cell())
+
+    def measure(self, wanted: Sequence[tuple[str, Traffic]]) -> None:
+        """Bring cells up to their number of rounds, the clients taking turns."""
+        for attempt in range(self.rounds + self.repeats):
+            todo = [(client, traffic) for client, traffic in wanted if not self._enough(self.cell(client, traffic))]
+            if not todo:
+                return
+            # Each goes first as often as the others.
+            for client, traffic in todo[attempt % len(todo) :] + todo[: attempt % len(todo)]:
+                if time.monotonic() > self.bench.ends_at:
+                    self.cut_short = True
+                    return
+                self._round(client, traffic)
+
+    def _enough(self, cell: Cell) -> bool:
+        # A client beyond its limit is not worth the time: its latencies are whatever the length of the round makes them.
+        hopeless = len(cell.rounds) >= 2 and cell.saturated
+        return hopeless or len(cell.quiet) >= self.rounds or len(cell.failed) > 2
+
+    def _round(self, client: str, traffic: Traffic) -> None:
+        cell = self.cell(client, traffic)
+        try:
+            done = self.bench.round(client, traffic)
+        except RuntimeError as error:
+            cell.failed.append(str(error))
+            note(f"FAILED {error}")
+            return
+        noisy = self.bench.noisy(done)
+        if done.void:
+            cell.voided += 1
+        else:
+            cell.rounds.append(done)
+            if not noisy:
+                cell.quiet.append(done)
+        verdict = "void: the server was busy" if done.void else "noisy" if noisy else ""
+        error_ms = percentile(done.ttfa_error_ms, 99)
+        note(
+            f"{client:10} {traffic.sessions:5} sessions, {traffic.frames:3} appends, {traffic.deltas:3} deltas: "
+            f"CPU {done.cpu_share:4.0%}, waited {done.wait_share:5.1%}, server {done.server_share:4.0%}, "
+            f"TTFA error p99 {'-' if error_ms is None else f'{error_ms:.2f} ms'}"
+            f"{f', {done.broken} broken' if done.broken else ''}  {verdict}"
+        )
+
+
+def note(sentence: str) -> None:
+    """Tell who waits."""
+    print(f"{datetime.now(UTC):%H:%M:%S} {sentence}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        listen: sessions that only listen, 20 deltas a second each.
+        speak: sessions that only speak, 10 appends a second each.
+        turns: levels of sessions with full turns; ``usual`` is the one of the cost of a turn, ``error`` of the TTFA error.
+        ladder: levels at which the limit of a client is looked for.
+    """
+
+    listen: int = 150
+    speak: int = 150
+    turns: tuple[int, ...] = (100, 200, 300, 500, 600, 1_000)
+    usual: int = 200
+    error: int = 500
+    ladder: tuple[int, ...] = (
+        50,
+        75,
+        100,
+        150,
+        200,
+        250,
+        300,
+        400,
+        500,
+        600,
+        800,
+        1_000,
+        1_300,
+        1_600,
+        2_000,
+        2_500,
+        3_000,
+    )
+    window_s: float = 10.0
+
+    def listening(self) -> Traffic:
+        """Long answers to text prompts; the window lies within the first of them."""
+        length = int((8.0 + self.window_s) / 0.05)
+        return Traffic(
+            self.listen, frames=0, deltas=length, gap_ms=50.0, ramp_s=4.0, settle_s=2.0, window_s=self.window_s
+        )
+
+    def speaking(self) -> Traffic:
+        """Long utterances; the window lies within the first of them."""
+        length = int((8.0 + self.window_s) / 0.1)
+        return Traffic(
+            self.speak, frames=length, deltas=1, delay_ms=10.0, ramp_s=4.0, settle_s=2.0, window_s=self.window_s
+        )
+
+    def full(self, sessions: int) -> Traffic:
+        """Turns of 3 s of speech, half a second of waiting, and an answer of 20 deltas in 1.5 s."""
+        return Traffic(sessions, window_s=self.window_s)
+
+    def first(self, *, warm: bool) -> Traffic:
+        """One session with short turns in a fresh process."""
+        return Traffic(
+            1,
+            frames=3,
+            deltas=5,
+            gap_ms=20.0,
+            delay_ms=100.0,
+            turns=8,
+            ramp_s=0.0,
+            settle_s=0.0,
+            window_s=6.0,
+            warm=warm,
+        )
+
+
+QUICK = Sizes(listen=60, speak=60, turns=(50, 100), usual=50, error=100, ladder=(50, 100, 200), window_s=4.0)
+
+
+def holds(cell: Cell) -> bool | None:
+    """Whether a client keeps the TTFA error within its limit; ``None`` where nothing was measured."""
+    error = cell.of_quiet(lambda done: percentile(done.ttfa_error_ms, 99))
+    return None if error is None else error <= TTFA_LIMIT_MS and not cell.saturated
+
+
+def find_limits(comparison: Comparison, sizes: Sizes) -> dict[str, tuple[int, int | None]]:
+    """For each client the highest level of the ladder that it holds, and the lowest that it does not (if any)."""
+    ladder = sizes.ladder
+
+    def known(client: str) -> tuple[int, int]:
+        """Positions on the ladder: the last one held, and the first one not held."""
+        verdicts = [holds(comparison.cell(client, sizes.full(level))) for level in ladder]
+        bad = next((at for at, verdict in enumerate(verdicts) if verdict is False), len(ladder))
+        good = max((at for at in range(bad) if verdicts[at]), default=-1)
+        return good, bad
+
+    # Each pass halves what is left between the two, so this many are enough.
+    for _ in range(len(ladder)):
+        open_ends = {client: known(client) for client in comparison.clients}
+        wanted = []
+        for client, (good, bad) in open_ends.items():
+            if bad - good > 1:
+                # Upwards step by step: a level far beyond the limit costs time and tells nothing.
+                at = good + 1 if bad == len(ladder) else (good + bad) // 2
+                wanted.append((client, sizes.full(ladder[at])))
+        if not wanted or comparison.cut_short:
+            break
+        comparison.measure(wanted)
+        if any(not comparison.cell(*cell).rounds for cell in wanted):
+            break
+    limits = {}
+    for client in comparison.clients:
+        good, bad = known(client)
+        limits[client] = (ladder[good] if good >= 0 else 0, ladder[bad] if bad < len(ladder) else None)
+    return limits
+
+
+def first_turns(comparison: Comparison, sizes: Sizes) -> dict[str, dict[str, float | None]]:
+    """TTFA error of the first turn of a process and of those behind it, in milliseconds."""
+    figures = {}
+    for client in comparison.clients:
+        for warm in (True, False) if client == "rteval" else (True,):
+            cell = comparison.cell(client, sizes.first(warm=warm))
+            name = client if warm else f"{client}, cold"
+            figures[name] = {
+                "first": cell.of_quiet(lambda done: median(done.turn_error_ms.get(0, []))),
+                "later": cell.of_quiet(
+                    lambda done: median(
+                        error for turn, errors in done.turn_error_ms.items() if turn for error in errors
+                    )
+                ),
+            }
+    return figures
+
+
+def help_cpu_s() -> float:
+    """CPU of ``rteval --help``, median of five."""
+    used = []
+    for _ in range(5):
+        before = os.times()
+        command = [sys.executable, "-m", "rteval", "--help"]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=60)
+        after = os.times()
+        used.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    return float(np.median(used))
+
+
+# ---- the table ----
+
+
+class Table:
+    """Rows of figures, one column a client.
+
+    Args:
+        comparison: where the figures come from.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.clients = comparison.clients
+        self.rows: list[tuple[str, dict[str, str], str]] = []
+        self.figures: list[dict[str, Any]] = []
+        self.any_noisy = False
+
+    def add(
+        self,
+        name: str,
+        traffic: Traffic,
+        figure: Callable[[Round], float | None],
+        show: Callable[[float], str],
+        *,
+        latency: bool = False,
+        ratio: bool = True,
+    ) -> None:
+        """One figure of all clients under one traffic, and rteval's share of the others'."""
+        values, shown = {}, {}
+        for client in self.clients:
+            cell = self.comparison.cell(client, traffic)
+            value = cell.of_quiet(figure) if latency else cell.of_all(figure)
+            values[client] = value
+            shown[client] = "-" if value is None else show(value)
+            if value is not None and cell.saturated:
+                shown[client] = "saturated" if latency else f"{shown[client]}, saturated"
+            elif value is not None and latency and cell.noisy:
+                shown[client] += " *"
+                self.any_noisy = True
+        self.figures.append({"name": name, "sessions": traffic.sessions, "values": values})
+        self.rows.append((name, shown, self._ratios(values) if ratio else ""))
+
+    def say(self, name: str, shown: dict[str, str], values: dict[str, Any], ratio: str = "") -> None:
+        """A row that was worked out elsewhere."""
+        self.figures.append({"name": name, "values": values})
+        self.rows.append((name, shown, ratio))
+
+    def _ratios(self, values: dict[str, float | None]) -> str:
+        ours = values.get("rteval")
+        parts = []
+        for client in self.clients:
+            theirs = values.get(client)
+            if client != "rteval" and ours is not None and theirs:
+                parts.append(f"{ours / theirs:.2f}")
+        return " / ".join(parts)
+
+    def markdown(self) -> str:
+        """The table."""
+        others = [CLIENTS[client].name for client in self.clients if client != "rteval"]
+        head = ["", *(CLIENTS[client].name for client in self.clients)]
+        if len(others) < len(self.clients) and others:
+            head.append(f"rteval : {' / '.join(others)}")
+        lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+        for name, shown, ratio in self.rows:
+            cells = [name, *(shown.get(client, "-") for client in self.clients), ratio][: len(head)]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+
+def fill(table: Table, sizes: Sizes, limits: dict[str, tuple[int, int | None]]) -> None:
+    """All rows."""
+
+    def micros(value: float) -> str:
+        return f"{value * 1e6:.0f} µs"
+
+    def millis(value: float) -> str:
+        return f"{value * 1e3:.2f} ms"
+
+    def ms(value: float) -> str:
+        return f"{value:.2f} ms"
+
+    def spread(samples: Callable[[Round], Sequence[float]], q: float) -> Callable[[Round], float | None]:
+        return lambda done: percentile(samples(done), q)
+
+    def sent(done: Round, part: slice = slice(None)) -> list[float]:
+        frames = sorted(done.send_lag_ms)[part]
+        return [lag for frame in frames for lag in done.send_lag_ms[frame]]
+
+    def per_turn(done: Round) -> float | None:
+        return done.cpu_s / done.answers if done.answers else None
+
+    def error(done: Round) -> list[float]:
+        return done.ttfa_error_ms
+
+    usual, top = sizes.full(sizes.usual), sizes.full(max(sizes.turns))
+    table.add("CPU per received audio delta", sizes.listening(), lambda done: done.cpu_s / max(done.deltas, 1), micros)
+    table.add(
+        "CPU per paced append of 100 ms", sizes.speaking(), lambda done: done.cpu_s / max(done.appends, 1), micros
+    )
+    table.add(f"CPU per full turn, {sizes.usual} sessions", usual, per_turn, millis)
+    if limits:
+        shown = {client: (f"over {good:,}" if bad is None else f"{good:,}") for client, (good, bad) in limits.items()}
+        ours = limits.get("rteval", (0, None))[0]
+        others = [limits[client][0] for client in table.clients if client != "rteval"]
+        ratio = " / ".join(f"{ours / theirs:.1f}" if theirs else "-" for theirs in others)
+        name = f"sessions in one process with TTFA error p99 ≤ {TTFA_LIMIT_MS:.0f} ms"
+        table.say(name, shown, {client: list(limit) for client, limit in limits.items()}, ratio)
+    for level in sorted({sizes.usual, sizes.error}):
+        for q in (50, 99):
+            table.add(
+                f"TTFA error p{q}, {level} sessions", sizes.full(level), spread(error, q), ms, latency=True, ratio=False
+            )
+    for q in (50, 99):
+        name = f"stamp lag p{q}, {sizes.usual} sessions"
+        table.add(name, usual, spread(lambda done: done.stamp_lag_ms, q), ms, latency=True, ratio=False)
+    for level in sorted({sizes.usual, max(sizes.turns)}):
+        for q in (50, 99):
+            name = f"send lag p{q}, {level:,} sessions"
+            table.add(name, sizes.full(level), spread(sent, q), ms, latency=True, ratio=False)
+    third = usual.frames // 3
+    for name, part in (("first", slice(third)), ("last", slice(-third, None))):
+        lags = spread(lambda done, part=part: sent(done, part), 99)  # type: ignore[misc]
+        table.add(f"the same, {name} {third} frames of a turn", top, lags, ms, latency=True, ratio=False)
+    table.add(
+        f"memory per session, {top.sessions:,} sessions",
+        top,
+        lambda done: done.memory_kib,
+        lambda kib: f"{kib:.0f} KiB",
+    )
+    for level in sizes.turns:
+        table.add(f"CPU per turn, {level:,} sessions", sizes.full(level), per_turn, millis)
+
+
+def machine(pythons: dict[str, Path]) -> dict[str, Any]:
+    """What the figures were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+    wanted = "import importlib.metadata as m; print({n: m.version(n) for n in %r})"
+    names = {
+        "rteval": ("rteval", "websockets", "uvloop"),
+        "websockets": ("websockets",),
+        "openai": ("openai", "websockets"),
+    }
+    versions = {}
+    for client, python in pythons.items():
+        command = [str(python), "-c", wanted % (names[client],)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        versions[client] = " ".join(f"{name} {version}" for name, version in eval(said).items())
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "clients": versions,
+        "at": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+
+
+def prose(comparison: Comparison, table: Table, firsts: dict[str, dict[str, float | None]], box: dict[str, Any]) -> str:
+    """What has to be said beside the table."""
+    cells = comparison.cells.values()
+    rounds = [done for cell in cells for done in cell.rounds]
+    quiet = sum(len(cell.quiet) for cell in cells)
+    voided = sum(cell.voided for cell in cells)
+    failed = sum(len(cell.failed) for cell in cells)
+    lines = [
+        f"{box['cpu']}, {box['cores']} cores, Linux {box['kernel']}, Python {box['python']}, {box['at']}; "
+        + "; ".join(f"{CLIENTS[client].name}: {said}" for client, said in box["clients"].items())
+        + ".",
+        f"Medians of up to {comparison.rounds} rounds a cell, the clients in turns: {len(rounds)} rounds counted, "
+        f"{len(rounds) - quiet} of them noisy (a process waited for its core, or the hypervisor took it, for more than "
+        f"{comparison.bench.max_wait:.0%} of the window), {voided} void (server above {SERVER_LIMIT:.0%} of its core), "
+        f"{failed} failed. The server used {max((done.server_share for done in rounds), default=0):.0%} of its core at most.",
+    ]
+    if table.any_noisy:
+        lines.append(
+            "\\* The box was too noisy here: fewer than half of the rounds were quiet, and this is the median of all."
+        )
+    said = [
+        f"{name} {values['first']:.2f} ms, later {values['later']:.2f} ms"
+        for name, values in firsts.items()
+        if values["first"] is not None and values["later"] is not None
+    ]
+    if said:
+        lines.append(f"TTFA error of the first turn of a process: {'; '.join(said)}.")
+    if comparison.cut_short:
+        lines.append("The time for the benchmark was used up before all was measured.")
+    return "\n\n".join(lines)
+
+
+# ---- the run ----
+
+
+def interpreter(client: str, cache: Path) -> Path:
+    """The client's Python; its virtual environment is made when there is none."""
+    packages = CLIENTS[client].packages
+    if packages is None:
+        return Path(sys.executable)
+    home = cache / f"{client}-py{sys.version_info.major}{sys.version_info.minor}"
+    python = home / "bin" / "python"
+    done = home / "installed"
+    if not done.exists():
+        note(f"making {home} with {' '.join(packages)}")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True, timeout=300)
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+        subprocess.run(install, check=True, timeout=600, stdout=subprocess.DEVNULL)
+        done.touch()
+    return python
+
+
+def two_cores() -> tuple[int, int] | None:
+    """One for the client and one for the server, where there are two."""
+    cores = sorted(os.sched_getaffinity(0))
+    return (cores[0], cores[-1]) if len(cores) > 1 else None
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rteval-benchmark"
+    parser.add_argument("--rounds", type=int, default=5, help="quiet rounds of each cell")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds tried in place of noisy or void ones")
+    parser.add_argument("--max-wait", type=float, default=0.02, help="longest wait for a core in a quiet round, of 1")
+    parser.add_argument("--budget-s", type=float, default=7_200.0, help="no round begins after that")
+    parser.add_argument("--cache", type=Path, default=default_cache, help="folder of the peers' virtual environments")
+    parser.add_argument("--clients", default=",".join(CLIENTS), help="some of them, by comma")
+    parser.add_argument("--parts", default="listen,speak,turns,limit,first", help="some of them, by comma")
+    parser.add_argument("--json", type=Path, help="also write all figures and rounds to this file")
+    parser.add_argument("--quick", action="store_true", help="small and short: shows that it works, not how fast it is")
+    asked = parser.parse_args()
+    clients, parts = asked.clients.split(","), asked.parts.split(",")
+    if not set(clients) <= CLIENTS.keys() or not set(parts) <= {"listen", "speak", "turns", "limit", "first"}:
+        parser.error("--clients or --parts has a name that does not exist")
+    sizes = QUICK if asked.quick else Sizes()
+    pythons = {client: interpreter(client, asked.cache) for client in clients}
+    bench = Bench(pythons, two_cores(), asked.max_wait, time.monotonic() + asked.budget_s)
+    if bench.cores is None:
+        note("one core only: client and server share it, and every figure is worse for it")
+    rounds, repeats = (min(asked.rounds, 2), 0) if asked.quick else (asked.rounds, asked.repeats)
+    comparison = Comparison(bench, clients, rounds=rounds, repeats=repeats)
+    if "listen" in parts:
+        comparison.measure([(client, sizes.listening()) for client in clients])
+    if "speak" in parts:
+        comparison.measure([(client, sizes.speaking()) for client in clients])
+    if "turns" in parts:
+        for level in sizes.turns:
+            # Who is saturated stays so with more sessions.
+            able = [client for client in clients if not any(
+                comparison.cell(client, sizes.full(lower)).saturated for lower in sizes.turns if lower < level
+            )]  # fmt: skip
+            comparison.measure([(client, sizes.full(level)) for client in able])
+    limits = find_limits(comparison, sizes) if "limit" in parts else {}
+    if "first" in parts:
+        wanted = [(client, sizes.first(warm=True)) for client in clients]
+        comparison.measure(wanted + ([("rteval", sizes.first(warm=False))] if "rteval" in clients else []))
+    table = Table(comparison)
+    fill(table, sizes, limits)
+    firsts = first_turns(comparison, sizes) if "first" in parts else {}
+    if "rteval" in clients:
+        cpu_s = help_cpu_s()
+        table.say("CPU of `rteval --help`", {"rteval": f"{cpu_s:.2f} s"}, {"rteval": cpu_s})
+    box = machine(pythons)
+    print(table.markdown())
+    print()
+    print(prose(comparison, table, firsts, box))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(as_json(comparison, table, firsts, box), indent=1) + "\n")
+    return 0
+
+
+def as_json(
+    comparison: Comparison, table: Table, firsts: dict[str, dict[str, float | None]], box: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything, with percentiles in place of samples."""
+    rounds = []
+    for (_, traffic), cell in comparison.cells.items():
+        for done in cell.rounds:
+            facts = asdict(replace(done, ttfa_error_ms=[], stamp_lag_ms=[], turn_error_ms={}, send_lag_ms={}))
+            for name in ("ttfa_error_ms", "stamp_lag_ms"):
+                samples = getattr(done, name)
+                facts[name] = {f"p{q}": percentile(samples, q) for q in (50, 90, 99, 100)} | {"n": len(samples)}
+            facts["send_lag_p99_ms_by_frame"] = {
+                frame: percentile(lags, 99) for frame, lags in done.send_lag_ms.items()
+            }
+            facts["turn_error_ms"] = {turn: median(errors) for turn, errors in done.turn_error_ms.items()}
+            rounds.append(facts | {"traffic": asdict(traffic), "quiet": done in cell.quiet})
+    failed = [error for cell in comparison.cells.values() for error in cell.failed]
+    return {"machine": box, "figures": table.figures, "first_turns": firsts, "rounds": rounds, "failed": failed}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

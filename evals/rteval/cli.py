@@ -197,7 +197,9 @@ def run(
 def worker(
     master: Annotated[
         str,
-        typer.Option("--master", metavar="HOST:PORT", envvar="RTEVAL_MASTER", help="Where `rteval run` lets workers join."),
+        typer.Option(
+            "--master", metavar="HOST:PORT", envvar="RTEVAL_MASTER", help="Where `rteval run` lets workers join."
+        ),
     ],
     dataset: Annotated[
         list[str] | None,

@@ -193,5 +193,3 @@ def check_names(scenario: Scenario, dataset: Dataset) -> tuple[str, ...]:
     """Names of all checks of a run: those that items ask for and those of the scenario."""
     of_items = {name for item in dataset.items for name in item_checks(item.expect)}
     return tuple(sorted(of_items | scenario.scoring.checks.keys()))
-
-

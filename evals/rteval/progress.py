@@ -18,8 +18,13 @@ from .records import MASTER, HealthSample, Outcome, SessionRecord, TurnRecord
 
 __all__ = ["Progress", "RunningTally", "WorkerState", "duration"]
 
-_REFRESH_S = 0.5
+_REFRESH_S = 1.0
+"""Drawing takes milliseconds of the loop that holds the sessions: more often, and it would show in their p99."""
+
 _LINE_EVERY_S = 5.0
+_LINE_WORKERS = 8
+"""A line names no more workers than this."""
+
 _RECENT_TURNS = 1000
 """First audio is shown over so many turns: what came hours ago says little of now."""
 
@@ -171,6 +176,10 @@ class RunningTally:
 
     # ---- what is heard ----
 
+    def begin(self) -> None:
+        """The run begins now: what came before was getting ready."""
+        self._started = time.monotonic()
+
     def turn(self, record: TurnRecord) -> None:
         """A turn ended."""
         self.turns_done += 1
@@ -247,7 +256,7 @@ class RunningTally:
         asked = self._sessions_asked()
         rate = self._arrivals_per_s()
         if rate is not None:
-            return f"{self.sessions_open} open at {_rate(rate)}"
+            return f"{self.sessions_open} open at {_rate(rate)}/s"
         return f"{self.sessions_open} open" if asked is None else f"{self.sessions_open} of {asked} open"
 
     def rows(self, most: int) -> list[tuple[str, ...]]:
@@ -257,7 +266,8 @@ class RunningTally:
             most: no more workers than this; those that are lost or late come first then, and a row says how many more
                 there are.
         """
-        workers = sorted(self._workers.values(), key=lambda worker: (len(worker.name), worker.name))
+        workers = [worker for worker in self._workers.values() if worker.name != MASTER]
+        workers.sort(key=lambda worker: (len(worker.name), worker.name))
         shown = workers
         if len(workers) > most:
             worst_first = sorted(workers, key=lambda worker: (not worker.lost, -(worker.send_lag_ms or 0.0)))
@@ -266,6 +276,8 @@ class RunningTally:
         rows = [self._row(worker) for worker in shown]
         if len(shown) < len(workers):
             rows.append((f"{len(workers) - len(shown)} more", *[""] * 6))
+        if MASTER in self._workers:
+            rows.append((MASTER, *[""] * 5, _share(self._workers[MASTER].cpu_share)))
         asked = [worker.slots for worker in workers if worker.slots is not None]
         lags = [lag for worker in workers if not worker.lost and (lag := worker.send_lag_ms) is not None]
         cpu = [worker.cpu_share for worker in workers if not worker.lost and worker.cpu_share is not None]
@@ -282,8 +294,6 @@ class RunningTally:
 
     @staticmethod
     def _row(worker: _Worker) -> tuple[str, ...]:
-        if worker.name == MASTER:
-            return worker.name, "", "", "", "", "", _share(worker.cpu_share)
         if worker.lost:
             return worker.name, "lost", "", str(worker.turns), "", "", ""
         return (
@@ -317,7 +327,7 @@ def _count(value: int | None) -> str:
 
 
 def _rate(value: float) -> str:
-    return f"{value:.2f}/s" if value < 1 else f"{value:.1f}/s"
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}"
 
 
 def duration(seconds: float) -> str:
@@ -360,7 +370,7 @@ class Progress:
         tally = self._tally
         parts = [", ".join(f"{name} {value}" for name, value in tally.cells())]
         if tally.has_workers:
-            parts += [_worded(row) for row in tally.rows(most=1_000)]
+            parts += [_worded(row) for row in tally.rows(most=_LINE_WORKERS)]
         return f"{duration(tally.elapsed_s)}: {' | '.join(parts)}"
 
     def view(self) -> RenderableType:
@@ -387,5 +397,6 @@ class Progress:
 def _worded(row: Iterable[str]) -> str:
     """A row of the table of workers as a phrase."""
     name, *values = row
-    named = zip(_COLUMNS[1:], values, strict=True)
-    return f"{name}: " + ", ".join(value if value == "lost" else f"{what} {value}" for what, value in named if value)
+    named = [(what, value) for what, value in zip(_COLUMNS[1:], values, strict=True) if value]
+    said = ", ".join(value if value == "lost" else f"{what} {value}" for what, value in named)
+    return f"{name}: {said}" if said else name

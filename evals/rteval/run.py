@@ -149,13 +149,13 @@ class _LiveRun:
         self._warnings: list[str] = []
         self._ui_started: asyncio.Future[tuple[int | None, float | None]] | None = None
         limits = prepared.scenario.limits
-        self._rules = StopRules(
-            turns=limits.turns, error_rate=limits.error_rate, min_n=limits.min_n
-        )
+        self._rules = StopRules(turns=limits.turns, error_rate=limits.error_rate, min_n=limits.min_n)
         self._tally = RunningTally(
             turns=prepared.plan.turns,
             estimate_s=prepared.plan.duration_s,
-            sessions_open=self._sessions_open,
+            sessions_open=None if options.distributed else self._sessions_open,
+            sessions_asked=self._sessions_asked,
+            arrivals_per_s=self._arrivals_per_s,
         )
         self._ledger = Ledger(
             folder,
@@ -348,6 +348,7 @@ class _LiveRun:
 
     def _begun(self, start_ns: int) -> None:
         self._run_json["load"]["started_ns"] = start_ns
+        self._tally.begin()
         warmup_s = self._prepared.scenario.load.warmup_s
         if self._station is not None and warmup_s:
             self._station.warm_until_ns = start_ns + round(warmup_s * 1e9)
@@ -404,7 +405,7 @@ class _LiveRun:
             users=plan.sessions_at_once,
             spawn_rate=rate,
             shaped=shaped,
-            target=self._prepared.address.shown,
+            target=self._prepared.address.described(),
         )
 
     def _job(self, worker: str) -> msg.Job:
@@ -450,7 +451,9 @@ class _LiveRun:
     def _chart(self, events: Iterable[charts.Event]) -> None:
         if self._options.ui is not None and self._swarm is not None:
             for event in events:
-                self._swarm.fire(event.name, event.value_ms, size=event.size, error=event.error)
+                self._swarm.fire(
+                    event.name, event.value_ms, size=event.size, error=event.error, headline=event.headline
+                )
 
     def _disk_refused(self, error: RunFolderError) -> None:
         # A run that cannot be recorded is over: hours of it would be lost at the end.
@@ -461,6 +464,16 @@ class _LiveRun:
 
     def _sessions_open(self) -> int:
         return self._station.caller.sessions_open if self._station is not None else 0
+
+    def _sessions_asked(self) -> int | None:
+        if self._dealer is None or self._prepared.scenario.load.arrivals is not None:
+            return None
+        return self._dealer.wanted(time.perf_counter_ns())
+
+    def _arrivals_per_s(self) -> float | None:
+        if self._dealer is None or self._prepared.scenario.load.arrivals is None:
+            return None
+        return self._dealer.arrivals_per_s(time.perf_counter_ns())
 
     # ---- ending early ----
 
@@ -551,7 +564,11 @@ class _LiveRun:
         self._say(prepared.in_words)
         if prepared.says_nothing_of_recognition:
             self._warn(ECHO, kind="note")
-        for sentence in (*prepared.dataset.notes, *prepared.plan.doubts, *(f"gate {doubt}" for doubt in prepared.doubtful_gates)):
+        for sentence in (
+            *prepared.dataset.notes,
+            *prepared.plan.doubts,
+            *(f"gate {doubt}" for doubt in prepared.doubtful_gates),
+        ):
             self._warn(sentence)
 
     def _say(self, sentence: str) -> None:

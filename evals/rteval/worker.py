@@ -343,7 +343,9 @@ class _Worker:
     def _chart(self, events: Sequence[charts.Event]) -> None:
         if self._options.charts and self._swarm is not None:
             for event in events:
-                self._swarm.fire(event.name, event.value_ms, size=event.size, error=event.error)
+                self._swarm.fire(
+                    event.name, event.value_ms, size=event.size, error=event.error, headline=event.headline
+                )
 
     def _flush(self) -> None:
         if self._copy is not None:

@@ -108,6 +108,7 @@ def test_nothing_is_dealt_before_the_run_begins_nor_from_its_end_on():
     assert dues(dealt(made, 9 * S)) == [10]
     made.session_done("s00000")
     assert made.wanted(12 * S) == 1
+    assert made.arrivals_per_s(12 * S) is None
     assert made.next_ns(15 * S) is None
     assert dealt(made, 15 * S) == []
     made.stop()
@@ -152,6 +153,9 @@ def test_an_open_run_asks_for_as_many_slots_as_may_be_needed_and_never_for_more_
         dealt(made, 5 * S)
     assert made.slots_wanted(5 * S) == 60
     assert made.wanted(5 * S) == made.active == 60
+    assert made.arrivals_per_s(5 * S) == 10.0
+    made.stop()
+    assert made.arrivals_per_s(5 * S) == 0.0
 
 
 def test_the_worker_with_most_free_slots_is_dealt_to():

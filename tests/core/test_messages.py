@@ -24,9 +24,7 @@ FROM_WORKER = [
     msg.Drained(turns=1, sessions=2),
 ]
 FROM_MASTER = [
-    msg.Job(
-        run_id="r", worker="w1", scenario={"name": "x"}, limit=None, dataset_name="d", dataset_hash="h"
-    ),
+    msg.Job(run_id="r", worker="w1", scenario={"name": "x"}, limit=None, dataset_name="d", dataset_hash="h"),
     msg.Begin(url="ws://127.0.0.1:1/"),
     msg.Begin(),
     msg.Pong(sent_ns=1, master_ns=2),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+
 from rteval.load.health import HealthMeter
 from rteval.records import HealthSample
+
 
 def test_a_blocked_loop_owes_every_probe_that_it_left_out() -> None:
     """A percentile over probes is one over time: else a block of 300 ms would weigh no more than one of 20 ms."""

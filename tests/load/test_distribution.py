@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,10 @@ Start = Callable[..., "Running"]
 class Running:
     """A process of ours with what it said."""
 
-    def __init__(self, *args: str, **env: str) -> None:
+    def __init__(self, *args: str, inside: Sequence[str] = (), **env: str) -> None:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RTEVAL_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rteval", *args],
+            [*inside, sys.executable, "-m", "rteval", *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -69,8 +69,8 @@ class Running:
 def start() -> Iterator[Start]:
     running: list[Running] = []
 
-    def begin(*args: str, **env: str) -> Running:
-        running.append(Running(*args, **env))
+    def begin(*args: str, **more: Any) -> Running:
+        running.append(Running(*args, **more))
         return running[-1]
 
     yield begin
@@ -329,7 +329,9 @@ def test_only_a_worker_with_the_join_token_and_the_same_data_takes_part(
     other.mkdir()
     (other / "metadata.jsonl").write_text(json.dumps({"id": "p0", "text": "Something else"}) + "\n")
     out = str(tmp_path / "elsewhere")
-    wrong = start("worker", "--master", address, "--dataset", f"prompts={other}", RTEVAL_JOIN_TOKEN="the right token of this run")
+    wrong = start(
+        "worker", "--master", address, "--dataset", f"prompts={other}", RTEVAL_JOIN_TOKEN="the right token of this run"
+    )
     assert wrong.wait() == 2
     assert "is not the master's" in wrong.err
 
@@ -356,6 +358,36 @@ def test_a_worker_that_is_told_to_leave_hands_its_items_over(
     assert Counter(turns["item"]) == Counter(f"p{number}" for number in range(40))
     assert set(turns["outcome"]) == {"ok"}
     assert "SIGINT" in run_json(run_folder(tmp_path / "out"))["live"]["incidents"][0]
+
+
+ANOTHER_CLOCK = ("unshare", "--time", "--monotonic", "1000")
+
+
+def can_have_another_clock() -> bool:
+    try:
+        return subprocess.run([*ANOTHER_CLOCK, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not can_have_another_clock(), reason="no time namespaces here (Linux, and root)")
+def test_due_times_and_moments_survive_a_clock_that_is_a_quarter_of_an_hour_ahead(
+    start: Start, bound: Any, tmp_path: Path
+) -> None:
+    load = "load={arrivals: {rate: 10}, duration_s: 4, pacing: fast, warmup_s: 2}"
+    master, address = bound("--set", load)
+    worker = start("worker", "--master", address, inside=ANOTHER_CLOCK, RTEVAL_JOIN_TOKEN="the right token of this run")
+    assert master.wait() == 0, master.err
+    assert worker.wait() == 0, worker.err
+    folder = run_folder(tmp_path / "out")
+    assert round(run_json(folder)["workers"][0]["clock_offset_ms"], -4) == -1_000_000
+    sessions = pd.read_parquet(folder / "sessions.parquet")
+    assert sessions["start_lag_ms"].between(0, 60_000).all()
+    turns = turns_of(folder)
+    assert 0 < turns["warmup"].sum() < len(turns)
+    truth = pd.read_json(folder / "truth.jsonl", lines=True).set_index("response_id")
+    late_ms = (turns["first_audio_ns"] - turns["response_id"].map(truth["t_first_audio_ns"])) / 1e6
+    assert late_ms.between(-50, 60_000).all()
 
 
 @pytest.mark.parametrize(

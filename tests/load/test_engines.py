@@ -209,15 +209,16 @@ def test_a_drain_ends_turns_and_then_cuts(engine: Any) -> None:
 
 def test_what_waits_for_its_time_is_given_back_at_a_stop(engine: Any) -> None:
     held: list[str] = []
+    one_runs = asyncio.Event()
     dealt = dealer(plans(3), Closed(3, 60.0))
 
     async def hold(name: str, turns: Sequence[PlannedTurn], due_ns: int) -> Sequence[PlannedTurn]:
         held.append(name)
+        one_runs.set()
         return ()
 
     async def act(running: AsyncioEngine) -> None:
-        while not held:
-            await asyncio.sleep(0.01)
+        await one_runs.wait()
         running.stop()
 
     run(engine, dealt, hold, act)
@@ -260,9 +261,14 @@ def test_an_open_run_with_too_few_slots_is_late_and_says_what_did_not_start(engi
 
 
 def test_cancelling_the_run_ends_every_session(engine: Any) -> None:
+    begun: list[str] = []
     cut: list[str] = []
+    all_run = asyncio.Event()
 
     async def hold(name: str, turns: Sequence[PlannedTurn], due_ns: int) -> Sequence[PlannedTurn]:
+        begun.append(name)
+        if len(begun) == 3:
+            all_run.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -273,13 +279,11 @@ def test_cancelling_the_run_ends_every_session(engine: Any) -> None:
     async def main() -> None:
         async with engine(dealer(plans(3), Closed(3, 0.0)), hold) as made:
             task = asyncio.create_task(made.run())
-            while len(asyncio.all_tasks()) < 5:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0)
+            await all_run.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(main())
-    assert len(cut) <= 3
+    assert sorted(cut) == ["s00000", "s00001", "s00002"]

@@ -565,3 +565,30 @@ def test_a_master_that_is_killed_is_noticed_at_once(in_hall: Run) -> None:
             await worker.quit()
 
     in_hall(body)
+
+
+def test_last_words_before_a_connection_closes_are_heard_both_ways(in_hall: Run) -> None:
+    async def body(hall: Any) -> None:
+        for _ in range(10):
+            async with crowd(hall) as c:
+                first, second = await c.worker(), await c.worker()
+                await hall.until(lambda c=c: len(c.ear.of("joined")) == 2)
+                for number in range(50):
+                    first.swarm.send(f"last-{number}", bytes(1000))
+                await first.swarm.quit()
+                # Each of these finds the connection closed; what was said before it must not be lost by that.
+                while not c.ear.of("gone"):
+                    c.master.want(3)
+                    await asyncio.sleep(0)
+                assert len(c.ear.of("message")) == 50
+                assert c.ear.heard[-1][0] == "gone"
+                for name in [name for (name,) in c.ear.of("joined")]:
+                    for number in range(50):
+                        c.master.send(name, f"bye-{number}", bytes(1000))
+                await c.master.quit()
+                await hall.until(lambda second=second: second.ear.of("lost"))
+                assert len(second.ear.of("message")) == 50
+                assert second.ear.heard[-1] == ("lost",)
+                assert second.swarm.lost == "the master told this worker to leave"
+
+    in_hall(body)

@@ -29,6 +29,9 @@ ERRORS = ("failed", "incomplete", "empty", "timeout", "dropped", "refused")
 
 OUTCOMES = ("ok", *ERRORS, "cancelled", "cut")
 
+_SILENT_NS = 2_500_000_000
+"""A worker says every second how many sessions it has; one that has not for so long is gone."""
+
 THROTTLED = r"(?:^|\D)429(?:$|\D)|rate_limit_exceeded|too_many_requests"
 """Error codes, as a pattern, that mean the target slowed us down."""
 
@@ -357,14 +360,23 @@ def _seconds(frame: pd.DataFrame, first: tuple[str, ...], last: tuple[str, ...])
 def _peak(tables: Tables) -> int | None:
     if tables.sessions_peak is not None:
         return tables.sessions_peak
-    health = tables.health.loc[(tables.health["kind"] == "sessions") & (tables.health["worker"] != MASTER)]
-    # Each worker says how many it had open; the sum of the most of each is an upper bound where there are several.
-    seen = int(health.groupby("worker", observed=True)["value"].max().sum()) if len(health) else 0
+    seen = _seen_open(tables.health)
     spans = tables.sessions[["connected_ns", "ended_ns"]].dropna()
     moves = [(int(at), 1) for at in spans["connected_ns"]] + [(int(at), -1) for at in spans["ended_ns"]]
     # At one moment an end counts before a start: a session that takes another's place is not beside it.
     together = accumulate(move for _, move in sorted(moves))
     return max(seen, *together, 0) if len(tables.sessions) or seen else None
+
+
+def _seen_open(health: pd.DataFrame) -> int:
+    """The most sessions that the workers together said to have open; one that is silent holds none any more."""
+    rows = health.loc[(health["kind"] == "sessions") & (health["worker"] != MASTER), ["at_ns", "worker", "value"]]
+    latest: dict[str, tuple[int, float]] = {}
+    most = 0.0
+    for at_ns, worker, value in rows.sort_values("at_ns").itertuples(index=False, name=None):
+        latest[worker] = (at_ns, value)
+        most = max(most, sum(count for heard_ns, count in latest.values() if at_ns - heard_ns <= _SILENT_NS))
+    return int(most)
 
 
 def _tokens(turns: _Turns) -> dict[str, Entry]:

@@ -58,10 +58,10 @@ def judge_health(
         warm_until_ns: end of the warm-up, whose samples are left out.
 
     Returns:
-        ``verdict`` (``ok``, ``invalid``, ``not_measured``), ``reasons`` (why, and what to do about it), and for each of ``send_lag_ms``,
-        ``loop_lag_ms`` and ``stamp_lag_ms`` ``n``, ``p50``, ``p99``, ``max``, ``limit``; ``cpu_share`` with ``n``,
-        ``mean``, ``max``; ``workers`` with each process's p99s, its mean and highest CPU share, and ``late``: the lags
-        by which it alone makes the run invalid.
+        ``verdict`` (``ok``, ``invalid``, ``not_measured``); ``reasons``: why, and what to do about it; for each of
+        ``send_lag_ms``, ``loop_lag_ms`` and ``stamp_lag_ms`` ``n``, ``p50``, ``p99``, ``max``, ``limit``;
+        ``cpu_share`` with ``n``, ``mean``, ``max``; ``workers`` with each process's p99s, its mean and highest CPU
+        share, and ``late``: the lags by which it alone makes the run invalid.
     """
     measured = measured_health(health, warm_until_ns)
     lags = {name: _lag(*lags_of(measured, kind), limits.get(name)) for name, kind in LAGS.items()}

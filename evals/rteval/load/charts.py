@@ -21,12 +21,14 @@ class Event(NamedTuple):
         value_ms: its time; ``None`` where none was measured.
         size: bytes of audio that came.
         error: why it failed.
+        headline: whether it goes into the charts: one measure a turn, for a mixture of them would mean nothing.
     """
 
     name: str
     value_ms: float | None
     size: int = 0
     error: str | None = None
+    headline: bool = False
 
 
 def of_turn(record: TurnRecord) -> Sequence[Event]:
@@ -35,13 +37,16 @@ def of_turn(record: TurnRecord) -> Sequence[Event]:
         return ()
     if record.outcome is not Outcome.OK:
         why = str(record.outcome) if record.error_code is None else f"{record.outcome}: {record.error_code}"
-        return (Event(f"{PREFIX}turn", None, error=why),)
-    size = sum(record.deltas.size_bytes)
+        return (Event(f"{PREFIX}turn", None, error=why, headline=True),)
+    begun_ns, size = record.speech_end_ns, sum(record.deltas.size_bytes)
+    if begun_ns is None:
+        return ()
+    heard = record.first_audio_ns is not None
     times = (("ttfa_ms", record.first_audio_ns, 0), ("response_ms", record.response_done_ns, size))
     return [
-        Event(f"{PREFIX}{name}", (at_ns - record.speech_end_ns) / 1e6, size=size)
+        Event(f"{PREFIX}{name}", (at_ns - begun_ns) / 1e6, size=size, headline=(name == "ttfa_ms") == heard)
         for name, at_ns, size in times
-        if at_ns is not None and record.speech_end_ns is not None
+        if at_ns is not None
     ]
 
 

@@ -63,7 +63,9 @@ class Clocked:
 
     async def _wait(self, until_ns: int | None) -> None:
         try:
-            async with asyncio.timeout(None if until_ns is None else max(0.0, (until_ns - time.perf_counter_ns()) / 1e9)):
+            async with asyncio.timeout(
+                None if until_ns is None else max(0.0, (until_ns - time.perf_counter_ns()) / 1e9)
+            ):
                 await self._changed.wait()
         except TimeoutError:
             pass

@@ -171,12 +171,20 @@ class Dealer:
         return lease is not None and lease.worker == worker
 
     def wanted(self, now_ns: int) -> int:
-        """Sessions that should be open now: what the schedule asks for, or (open model) what has arrived and not ended."""
-        if self._start_ns is None or self._stopped:
-            return 0
+        """Sessions that the schedule asks for at a time; in an open model, those that are under way."""
+        if isinstance(self._schedule, Open):
+            return len(self._leases)
+        return 0 if self._start_ns is None or self._stopped else self._schedule.wanted(self._seconds(now_ns))
+
+    def arrivals_per_s(self, now_ns: int) -> float | None:
+        """Sessions a second that the schedule asks for at a time; ``None`` in a closed model."""
         if isinstance(self._schedule, Closed):
-            return self._schedule.wanted((now_ns - self._start_ns) / _NS)
-        return len(self._leases)
+            return None
+        return 0.0 if self._start_ns is None or self._stopped else self._schedule.rate(self._seconds(now_ns))
+
+    def _seconds(self, at_ns: int) -> float:
+        assert self._start_ns is not None
+        return (at_ns - self._start_ns) / _NS
 
     def slots_wanted(self, now_ns: int) -> int:
         """Slots that should exist by now, so that none is missing when the next sessions fall due."""
@@ -289,7 +297,7 @@ class Dealer:
     # ---- what became of it ----
 
     def turn_done(self, name: str, position: int) -> bool:
-        """A turn has its row. ``False``: nobody asked for it (twice the same, or its session was taken from the worker)."""
+        """A turn has its row. ``False``: nobody asked for it; it came twice, or its session was taken from the worker."""
         lease = self._leases.get(name)
         if lease is None or position in lease.done or not 0 <= position < len(lease.session.turns):
             return False

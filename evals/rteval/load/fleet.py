@@ -150,7 +150,9 @@ class Fleet:
         """From now on whoever joins gets this job; ``job`` makes it for a worker's name."""
         self._job = job
 
-    async def gather(self, wanted: int, max_wait_s: float, *, hopeless: Callable[[], str | None] = lambda: None) -> None:
+    async def gather(
+        self, wanted: int, max_wait_s: float, *, hopeless: Callable[[], str | None] = lambda: None
+    ) -> None:
         """Wait until so many workers can do the job.
 
         Args:
@@ -456,7 +458,11 @@ class Fleet:
                 self._inbox.superseded(one.name)
         self._inbox.incident(
             f"{worker.name} on {worker.hello.host} was lost: it {why}. {len(lost)} sessions were under way there, "
-            + (f"{again} turns of them were run again by the others" if again else "and none of their turns was missing")
+            + (
+                f"{again} turns of them were run again by the others"
+                if again
+                else "and none of their turns was missing"
+            )
         )
         if not self._in("warm") and not self._dealer.finished:
             self._dealer.stop()

@@ -24,8 +24,8 @@ __all__ = [
     "Drain",
     "Drained",
     "EndedSession",
-    "Grants",
     "GrantedSession",
+    "Grants",
     "Hello",
     "Job",
     "Leaving",
@@ -82,7 +82,7 @@ class Hello(Message):
 
 
 class Ready(Message):
-    """Whether the worker can do the job: it has the same data and a credential. Else the sentence says what it lacks."""
+    """Whether the worker can do the job: it has the data and a credential. Else the sentence says what it lacks."""
 
     kind: ClassVar[str] = "rteval.ready"
     ok: bool
@@ -122,7 +122,7 @@ class EndedSession(Message):
 
 
 class Batch(Message):
-    """Records, in the order in which they were made: ``lines`` are lines of a shard. A turn is done when its row is here.
+    """Records in the order in which they were made, as lines of a shard. A turn is done when its row is here.
 
     Attributes:
         seq: 0, 1, 2, ... without a gap.

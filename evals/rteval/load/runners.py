@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 import gevent
@@ -256,13 +256,12 @@ class MasterRunner(_Quiet, runners.MasterRunner):
             share = user_count // len(workers) + (number < user_count % len(workers))
             if not self._tell(worker, "spawn", share):
                 lost.append(worker)
-        for worker in lost:
-            self._forget(worker)
+        self._lose(lost)
 
     def send(self, worker: str, kind: str, data: bytes) -> None:
         """Send a message of ours; one that cannot be delivered means that the worker is gone."""
         if worker in self.clients and not self._tell(worker, _MESSAGE, (kind, data)):
-            self._forget(worker)
+            self._lose([worker])
 
     def handle_message(self, client_id: str, msg: Message) -> None:
         """What a worker says goes to Locust only where Locust is asked: no word of a worker can stop this test."""
@@ -305,10 +304,12 @@ class MasterRunner(_Quiet, runners.MasterRunner):
         """
         while True:
             gevent.sleep(HEARTBEAT_INTERVAL)
-            for worker, node in list(self.clients.items()):
+            lost = []
+            for worker, node in self.clients.items():
                 node.heartbeat -= 1
                 if node.heartbeat < 0 or not self._tell(worker, "heartbeat", None):
-                    self._forget(worker)
+                    lost.append(worker)
+            self._lose(lost)
 
     def check_stopped(self) -> None:
         """Whether the test is over is not the workers' to say."""
@@ -322,6 +323,14 @@ class MasterRunner(_Quiet, runners.MasterRunner):
 
     def _tell(self, worker: str, kind: str, data: object) -> bool:
         return self.server.send_to_client(Message(kind, data, worker))  # type: ignore[no-untyped-call]
+
+    def _lose(self, workers: Sequence[str]) -> None:
+        if workers:
+            # What they said before their connections closed may not have been read yet.
+            for message in self.server.waiting():
+                self.handle_message(message.node_id, message)
+        for worker in workers:
+            self._forget(worker)
 
     def _forget(self, worker: str) -> None:
         if self.clients.pop(worker, None) is None:
@@ -394,7 +403,10 @@ class WorkerRunner(_Following, runners.WorkerRunner):
             if not self.client.admitted:
                 self._news.put(event)
             elif event is zmq.Event.DISCONNECTED:
-                # ZeroMQ would connect again by itself, but what was on its way is lost without a trace.
+                # ZeroMQ would connect again by itself, but what was on its way is lost without a trace. What arrived
+                # before counts still, above all that the master wants us to leave.
+                for message in self.client.waiting():
+                    self.handle_message(message)
                 self._lose("the connection to the master was closed")
 
     def handle_message(self, msg: Message) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -174,17 +175,19 @@ class Server(_Socket):
 
     def recv_from_client(self) -> tuple[str, Message]:
         """Wait for a message that can be read and that says truly whom it is from."""
-        while True:
-            frames = self.socket.recv_multipart()
+        while (message := _opened(self.socket.recv_multipart())) is None:
+            pass
+        return message.node_id, message
+
+    def waiting(self) -> Iterator[Message]:
+        """Those that are here already, without waiting for more."""
+        for _ in range(_UNSENT):
             try:
-                sender, data = frames
-                message = Message.unserialize(data)  # type: ignore[no-untyped-call]
-                if not isinstance(message.type, str) or message.node_id != sender.decode():
-                    raise ValueError("it is not what its envelope says")
-            except Exception as error:  # msgpack's errors have no base of their own
-                _log.warning("a message from a worker cannot be read and is dropped: %s", error)
-            else:
-                return message.node_id, message
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if (message := _opened(frames)) is not None:
+                yield message
 
 
 class Client(_Socket):
@@ -197,7 +200,8 @@ class Client(_Socket):
     def __init__(self, host: Door, port: int, identity: str) -> None:
         super().__init__(zmq.DEALER, host)
         self.admitted = False
-        self.socket.setsockopt(zmq.IDENTITY, host.name.encode())
+        self._name = host.name.encode()
+        self.socket.setsockopt(zmq.IDENTITY, self._name)
         if host.keys is not None:
             self.socket.curve_serverkey = host.keys.public
             self.socket.curve_publickey, self.socket.curve_secretkey = zmq.curve_keypair()
@@ -221,14 +225,19 @@ class Client(_Socket):
 
     def recv(self) -> Message:
         """Wait for a message that can be read."""
-        while True:
-            data = self.socket.recv()
+        while (message := _opened([self._name, self.socket.recv()])) is None:
+            pass
+        return message
+
+    def waiting(self) -> Iterator[Message]:
+        """Those that are here already, without waiting for more."""
+        for _ in range(_UNSENT):
             try:
-                message: Message = Message.unserialize(data)  # type: ignore[no-untyped-call]
-            except Exception as error:
-                _log.warning("a message from the master cannot be read and is dropped: %s", error)
-            else:
-                return message
+                data = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if (message := _opened([self._name, data])) is not None:
+                yield message
 
     def hang_up(self) -> None:
         """Nothing passes any more in either direction; ZeroMQ would connect again for as long as it lives."""
@@ -240,6 +249,19 @@ class Client(_Socket):
         self.socket.disable_monitor()
         self._monitor.close(0)
         super().close(linger if self.admitted else 0)
+
+
+def _opened(frames: Sequence[bytes]) -> Message | None:
+    """The message in frames of the worker's name and content; ``None`` if it cannot be read or names another."""
+    try:
+        name, data = frames
+        message: Message = Message.unserialize(data)  # type: ignore[no-untyped-call]
+        if not isinstance(message.type, str) or message.node_id != name.decode():
+            raise ValueError("it is not what its envelope says")
+    except Exception as error:  # msgpack's errors have no base of their own
+        _log.warning("a message that cannot be read is dropped: %s", error)
+        return None
+    return message
 
 
 def put_in_place() -> None:

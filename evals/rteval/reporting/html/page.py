@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ...analysis.health import LAGS
+from ...analysis.load import is_not_started
 from ...analysis.metrics import Source, find_metric
 from ..load import LoadRow, incidents_of, is_shaped, left_out_as_warmup, load_rows, worker_rows
 from .figures import figures_of, metric_of, origin_ns, seconds
@@ -364,8 +365,11 @@ def transcription_off(turns: pd.DataFrame) -> bool:
 
 
 def counts_of(turns: pd.DataFrame) -> dict[str, int]:
-    """Return how many turns ended in each way, ``ok`` first."""
-    found = turns["outcome"].astype("string").value_counts()
+    """Return how many turns ended in each way, ``ok`` first; those that never began are told from those that were cut."""
+    outcomes = turns["outcome"].astype("string")
+    if {"error_code", "started_ns"} <= set(turns.columns):
+        outcomes = outcomes.mask(is_not_started(turns), "not started")
+    found = outcomes.value_counts()
     return {
         str(name): int(count) for name, count in sorted(found.items(), key=lambda pair: (pair[0] != "ok", -pair[1]))
     }

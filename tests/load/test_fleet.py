@@ -1,0 +1,329 @@
+"""A master believes of its workers only what it asked for, and says who is gone and why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from rteval import __version__
+from rteval.corpus import Item
+from rteval.errors import RtevalError, UsageError
+from rteval.load import messages as msg
+from rteval.load.dealing import Dealer
+from rteval.load.fleet import Fleet, WorkerBugError
+from rteval.load.schedule import Closed, StartSpacing
+from rteval.plan import PlannedTurn, SessionPlan
+from rteval.records import Outcome, SessionRecord, TurnRecord
+from rteval.shards import Record, encode_record
+
+
+def plans(count: int, turns: int = 1, *, conversation: bool = False) -> Iterator[SessionPlan]:
+    for index in range(count):
+        talk = str(index) if conversation else None
+        items = [Item(id=f"i{index}-{n}", text="?", conversation_id=talk) for n in range(turns)]
+        yield SessionPlan(index, tuple(PlannedTurn(item, 1) for item in items))
+
+
+@dataclass
+class Office:
+    """A master without a wire: what it sends is kept, what workers say is handed in."""
+
+    fleet: Fleet
+    said: list[tuple[str, msg.Message]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    incidents: list[str] = field(default_factory=list)
+    superseded_sessions: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    wanted: int = 0
+    batches: dict[str, int] = field(default_factory=dict)
+
+    def send(self, worker: str, kind: str, data: bytes) -> None:
+        self.said.append((worker, msg.decode(msg.FROM_MASTER, kind, data)))
+
+    def want(self, users: int) -> None:
+        self.wanted = users
+
+    def received(self, worker: str, line: bytes, record: Record) -> None:
+        self.records.append(record)
+
+    def seen(self, worker: str, *, slots: int, lost: bool) -> None:
+        pass
+
+    def superseded(self, session: str) -> None:
+        self.superseded_sessions.append(session)
+
+    def incident(self, sentence: str) -> None:
+        self.incidents.append(sentence)
+
+    # ---- a worker's part ----
+
+    def hears(self, worker: str, message: msg.Message) -> None:
+        self.fleet.message(worker, message.kind, msg.encode(message))
+
+    def joins(self, worker: str, *, slots: int = 2) -> None:
+        self.fleet.joined(worker)
+        hello = msg.Hello(protocol=msg.PROTOCOL, version=__version__, host="box", pid=1, cpus=1, python="3")
+        self.hears(worker, hello)
+        self.hears(worker, msg.Ready(ok=True, credential="api key"))
+        self.hears(worker, msg.Warm(clock_offset_ns=0, round_trip_ns=1))
+        self.hears(worker, msg.Slots(slots=slots))
+
+    def ships(self, worker: str, *records: Record, ended: tuple[str, ...] = (), seq: int | None = None) -> None:
+        seq = self.batches.get(worker, 0) if seq is None else seq
+        self.batches[worker] = seq + 1
+        lines = tuple(encode_record(record) for record in records)
+        over = tuple(msg.EndedSession(name=name) for name in ended)
+        self.hears(worker, msg.Batch(seq=seq, ended=over, lines=lines))
+
+    def told(self, worker: str, kind: type[msg.Message]) -> list[Any]:
+        return [message for name, message in self.said if name == worker and isinstance(message, kind)]
+
+    def granted(self, worker: str) -> list[str]:
+        return [session.name for grants in self.told(worker, msg.Grants) for session in grants.sessions]
+
+
+def office() -> Office:
+    made = Office(fleet=None)  # type: ignore[arg-type]
+    made.fleet = Fleet(made, warn=made.warnings.append)
+    made.fleet.line = made
+    made.fleet.offer(
+        lambda name: msg.Job(run_id="r", worker=name, scenario={}, limit=None, dataset_name="d", dataset_hash="h")
+    )
+    return made
+
+
+def turn(worker: str, session: str, position: int = 0) -> TurnRecord:
+    return TurnRecord(
+        run_id="r",
+        worker=worker,
+        session=session,
+        turn=position,
+        item="i",
+        modality="text",
+        dialect="ga",
+        outcome=Outcome.OK,
+    )
+
+
+def session(worker: str, name: str) -> SessionRecord:
+    return SessionRecord(run_id="r", worker=worker, session=name, dialect="ga", turns=1, outcome="ready")
+
+
+def dealer(sessions: Iterator[SessionPlan], at_once: int) -> Dealer:
+    return Dealer(sessions, Closed(at_once, 0.0), spacing=StartSpacing(None))
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - there is no event for what was said
+            await asyncio.sleep(0.005)
+
+
+async def over(made: Office, running: asyncio.Task[None], *workers: str) -> None:
+    """Say for each worker that it is done."""
+    await until(lambda: all(made.told(worker, msg.Drain) for worker in workers))
+    for number, worker in enumerate(workers, start=1):
+        facts = made.fleet.workers[worker]
+        assert facts.name == f"w{number}"
+        made.hears(worker, msg.Drained(turns=facts.turns, sessions=facts.sessions))
+    await running
+
+
+def test_a_run_ends_when_every_session_was_heard_of_to_its_end() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(3), 2))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: len(made.granted("a")) == 2)
+        first, second = made.granted("a")
+        made.ships("a", turn("w1", first), session("w1", first), ended=(first,))
+        await until(lambda: len(made.granted("a")) == 3)
+        third = made.granted("a")[2]
+        made.ships("a", turn("w1", second), session("w1", second), turn("w1", third), ended=(second, third))
+        await over(made, running, "a")
+        assert len(made.records) == 5
+        assert made.incidents == []
+        assert made.wanted == 0
+
+    asyncio.run(main())
+
+
+STRAYS = [
+    pytest.param(turn("w1", "s00099"), id="of a session that nobody was granted"),
+    pytest.param(turn("w2", "s00000"), id="in another's name"),
+    pytest.param(turn("w1", "s00000", 7), id="of a turn that was not planned"),
+    pytest.param(session("w1", "s00099"), id="a session that was not granted"),
+]
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_a_record_that_was_not_asked_for_is_not_taken(stray: Record) -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(1), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.ships("a", stray, turn("w1", "s00000"), turn("w1", "s00000"), ended=("s00000",))
+        await over(made, running, "a")
+        assert made.records == [turn("w1", "s00000")]
+        assert made.fleet.strays == 2
+
+    asyncio.run(main())
+
+
+GARBLED = [
+    pytest.param(lambda made: made.fleet.message("a", "rteval.slots", b"{"), "what no worker sends", id="no JSON"),
+    pytest.param(lambda made: made.ships("a", seq=5), "0 to 4 did not arrive", id="a gap"),
+    pytest.param(
+        lambda made: made.hears("a", msg.Batch(seq=0, lines=(b"{}",))), "cannot be read", id="a line that is no record"
+    ),
+    pytest.param(
+        lambda made: made.hears("a", msg.Warm(clock_offset_ns=0, round_trip_ns=1)), "said rteval.warm", id="out of turn"
+    ),
+]
+
+
+@pytest.mark.parametrize(("misspeak", "why"), GARBLED)
+def test_a_worker_that_is_not_understood_is_out_and_its_sessions_are_held_again(misspeak: Any, why: str) -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a", slots=1)
+        gone: list[bool] = []
+        made.fleet.deal(dealer(plans(1), 1), nobody=lambda: gone.append(True))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        misspeak(made)
+        (bye,) = made.told("a", msg.Bye)
+        assert why in bye.sentence
+        assert made.fleet.workers["a"].as_dict()["lost"]
+        assert why in made.incidents[0]
+        assert gone == [True]
+        await running
+
+    asyncio.run(main())
+
+
+def test_what_a_lost_worker_had_not_finished_goes_to_the_others_and_its_later_words_do_not_count() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a", slots=1)
+        made.joins("b", slots=1)
+        made.fleet.deal(dealer(plans(2, turns=2), 2))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a") and made.granted("b"))
+        (ours,), (theirs,) = made.granted("a"), made.granted("b")
+        made.ships("a", turn("w1", ours, 0))
+        made.fleet.gone("a")
+        made.ships("a", turn("w1", ours, 1))
+        assert len(made.records) == 1
+        assert "w1 on box was lost" in made.incidents[0]
+        assert "1 turns of them were run again" in made.incidents[0]
+        made.ships("b", turn("w2", theirs, 0), turn("w2", theirs, 1), ended=(theirs,))
+        await until(lambda: len(made.granted("b")) == 2)
+        again = made.granted("b")[1]
+        assert again == f"{ours}.2"
+        made.ships("b", turn("w2", again, 0), ended=(again,))
+        await until(lambda: made.told("b", msg.Drain))
+        made.hears("b", msg.Drained(turns=3, sessions=0))
+        await running
+        assert len(made.records) == 4
+
+    asyncio.run(main())
+
+
+def test_a_conversation_that_was_torn_is_superseded() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a", slots=1)
+        made.fleet.deal(dealer(plans(1, turns=2, conversation=True), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.joins("b", slots=1)
+        made.ships("a", turn("w1", "s00000", 0))
+        made.fleet.gone("a")
+        assert made.superseded_sessions == ["s00000"]
+        await until(lambda: made.granted("b") == ["s00000.2"])
+        made.ships("b", turn("w2", "s00000.2", 0), turn("w2", "s00000.2", 1), ended=("s00000.2",))
+        await until(lambda: made.told("b", msg.Drain))
+        made.hears("b", msg.Drained(turns=2, sessions=0))
+        await running
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_says_it_sent_more_than_came_is_named() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(1), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.ships("a", turn("w1", "s00000"), ended=("s00000",))
+        await until(lambda: made.told("a", msg.Drain))
+        made.hears("a", msg.Drained(turns=2, sessions=1))
+        await running
+        assert made.incidents == ["w1 recorded 2 turns and 1 sessions, of which 1 and 0 arrived"]
+
+    asyncio.run(main())
+
+
+def test_a_bug_on_a_worker_is_a_bug_of_the_run() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(2), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.hears("a", msg.Bug(text="Traceback: ZeroDivisionError"))
+        with pytest.raises(WorkerBugError, match="on w1:\nTraceback: ZeroDivisionError"):
+            await running
+
+    asyncio.run(main())
+
+
+def test_a_worker_whose_disk_is_full_ends_the_run_with_its_sentence() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(2), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.hears("a", msg.Leaving(sentence="cannot write x: No space left on device", failed=True))
+        with pytest.raises(RtevalError, match="w1 on box: cannot write x"):
+            await running
+
+    asyncio.run(main())
+
+
+def test_too_few_workers_are_named_with_their_reasons() -> None:
+    async def main() -> None:
+        made = office()
+        made.fleet.joined("a")
+        old = msg.Hello(protocol=msg.PROTOCOL, version="0.0.1", host="old", pid=1, cpus=1, python="3")
+        made.hears("a", old)
+        made.fleet.joined("b")
+        made.hears("b", old.model_copy(update={"version": __version__, "host": "empty"}))
+        made.hears("b", msg.Ready(ok=False, sentence="there is no dataset d here"))
+        with pytest.raises(UsageError, match="0 of 1 workers") as error:
+            await made.fleet.gather(1, 0.05)
+        assert "w1 on old: it runs rteval 0.0.1" in str(error.value)
+        assert "w2 on empty: there is no dataset d here" in str(error.value)
+        assert made.told("a", msg.Bye)[0].exit_code == 2
+        assert len(made.warnings) == 2
+
+    asyncio.run(main())
+
+
+def test_waiting_ends_when_it_is_of_no_use() -> None:
+    async def main() -> None:
+        made = office()
+        with pytest.raises(UsageError, match="worker process 1 ended"):
+            await made.fleet.gather(1, 60, hopeless=lambda: "worker process 1 ended with exit code 2")
+
+    asyncio.run(main())
