@@ -34,7 +34,7 @@ _RECENT_S = 10
 _LAG_SAMPLES = 5
 """The send lag shown is the worst of so many samples, a second each."""
 
-_OTHER_ROWS = 10
+_OTHER_ROWS = 14
 """Lines of a terminal that the live view needs besides one for each worker."""
 
 
@@ -379,7 +379,8 @@ class Progress:
         table = Table(title=f"{self._name}, {duration(tally.elapsed_s)}", title_justify="left")
         cells = tally.cells()
         for name, _ in cells:
-            table.add_column(name, no_wrap=name not in ("errors", "sessions"), min_width=6)
+            is_number = name in ("turns", "first audio p50", "p95")
+            table.add_column(name, no_wrap=is_number, min_width=max(6, len(name) if is_number else 9))
         table.add_row(*(value for _, value in cells))
         if not tally.has_workers:
             return table

@@ -41,7 +41,7 @@ from .reporting.files import RUN, write_json
 from .run_facts import describe, utc_now
 from .simulator.process import Simulator
 from .station import Station, find_credential, loop_factory, quiet_gc
-from .targets import Address
+from .targets import Address, is_loopback
 
 if TYPE_CHECKING:
     from .load.swarm import LocalSwarm, MasterSwarm, Slots, UiOptions
@@ -72,7 +72,7 @@ def run(scenario_path: Path, options: RunOptions, console: Console) -> Judgement
         RtevalError: it could not be run; its ``exit_code`` says why. Whatever had been recorded is kept and judged.
     """
     prepared = prepare(scenario_path, options)
-    options.uses_locust(prepared.scenario)
+    _check_reach(prepared, options)
     folder = _run_folder(prepared, options)
     live = _LiveRun(prepared, folder, options, console)
     try:
@@ -87,6 +87,17 @@ def run(scenario_path: Path, options: RunOptions, console: Console) -> Judgement
                 judge(folder)
         raise
     return judge(folder)
+
+
+def _check_reach(prepared: Prepared, options: RunOptions) -> None:
+    """Refuse what the command line and the scenario cannot do together."""
+    options.uses_locust(prepared.scenario)
+    bound = options.master_bind
+    if bound is not None and prepared.address.embedded and not is_loopback(bound[0]):
+        raise UsageError(
+            "workers of other machines cannot reach the embedded server, which listens on this one alone",
+            hint="start it with `rteval simulate --host HOST --port PORT`, and name its address in target.url",
+        )
 
 
 def _run_folder(prepared: Prepared, options: RunOptions) -> Path:

@@ -20,7 +20,7 @@ from .redact import redact
 if TYPE_CHECKING:
     from .scenario_model import Scenario, Target
 
-__all__ = ["PROVIDERS", "Address", "Provider", "from_environment", "preview_version", "target_address"]
+__all__ = ["PROVIDERS", "Address", "Provider", "from_environment", "is_loopback", "preview_version", "target_address"]
 
 Auth = Literal["entra", "api_key", "none"]
 KeyHeader = Literal["api-key", "bearer"]
@@ -343,7 +343,7 @@ def _conflicts(target: Target, auth: Auth, key_header: KeyHeader, faults: list[F
 
 def _in_the_clear(url: str, auth: Auth, target: Target, faults: list[Fault]) -> None:
     parts = urlsplit(url)
-    if parts.scheme != "ws" or _is_loopback(parts.hostname or ""):
+    if parts.scheme != "ws" or is_loopback(parts.hostname or ""):
         return
     what = {"entra": "an Entra ID token", "api_key": "a key", "none": None}[auth]
     if what is None and any(name.lower() in _CREDENTIAL_HEADERS for name in target.headers):
@@ -356,7 +356,8 @@ def _in_the_clear(url: str, auth: Auth, target: Target, faults: list[Fault]) -> 
         faults.append((key, sentence))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own, reached by nobody else."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

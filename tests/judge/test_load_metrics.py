@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rteval.analysis.load import AskedLoad, asked_load
@@ -286,14 +286,15 @@ def test_damage_in_what_a_run_says_of_its_load_is_a_sentence(make_run: MakeRun, 
 CURVES = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 100)), min_size=1, max_size=6).map(sorted)
 
 
+@settings(max_examples=30)
 @given(CURVES, st.integers(0, 40), st.integers(1, 40), st.one_of(st.none(), st.integers(1, 60)))
 def test_the_mean_of_what_is_asked_is_that_of_its_curve(
     corners: list[tuple[int, int]], from_s: int, length_s: int, ends_s: int | None
 ) -> None:
     asked = AskedLoad(model="closed", started_ns=0, corners=tuple(corners), ends_s=ends_s)
-    middles = from_s + (np.arange(20_000) + 0.5) * length_s / 20_000
+    middles = from_s + (np.arange(2000) + 0.5) * length_s / 2000
     expected = np.mean([asked.at(at) for at in middles.tolist()])
-    assert asked.mean(from_s, from_s + length_s) == pytest.approx(expected, abs=0.02)
+    assert asked.mean(from_s, from_s + length_s) == pytest.approx(expected, abs=0.2)
 
 
 JUMP = AskedLoad(model="closed", started_ns=0, corners=((0, 10), (5, 10), (5, 20)), ends_s=8)
@@ -326,7 +327,7 @@ def test_what_is_asked_at_a_time(at: float, before: bool, level: float) -> None:
     ],
 )
 def test_when_nothing_is_asked_any_more(over: dict[str, Any], ends_s: float | None) -> None:
-    run = {"load": load("closed", asked=[[0, 1], [9, 1]], **over), "ended_ns": T0 + 100 * S}
+    run = {"load": {**load("closed", asked=[[0, 1], [9, 1]]), **over}, "ended_ns": T0 + 100 * S}
     assert asked_load(run).ends_s == ends_s
 
 

@@ -119,6 +119,24 @@ def test_stop_is_told_and_the_page_shows_a_running_test_until_it_is_over(in_hall
     in_hall(body)
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/stats/report", "/tasks", "/exceptions", "/logs", "/stats/requests/csv", "/stats/failures/csv"]
+)
+def test_every_tab_has_its_answer_while_it_runs_and_after(in_hall: Run, path: str) -> None:
+    async def body(hall: Any) -> None:
+        async with page(hall) as p:
+            assert (await p.ask("GET", path))[0] == 200
+            p.swarm.want(5)
+            p.swarm.fire("rteval/ttfa_ms", 200.0, error="timeout")
+            await hall.until(lambda: p.rows.open == 5)
+            assert (await p.ask("GET", path))[0] == 200
+            p.swarm.show_stopped()
+            await p.until("/", '"state": "stopped"')
+            assert (await p.ask("GET", path))[0] == 200
+
+    in_hall(body)
+
+
 def test_a_run_that_is_over_is_not_started_again(in_hall: Run) -> None:
     async def body(hall: Any) -> None:
         async with page(hall) as p:

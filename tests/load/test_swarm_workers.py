@@ -385,6 +385,41 @@ def test_the_longest_message_passes_and_a_longer_one_ends_the_connection(in_hall
     in_hall(body)
 
 
+def test_whoever_is_spoken_to_while_it_still_starts_can_answer(in_hall: Run) -> None:
+    async def body(hall: Any) -> None:
+        answers: list[bytes] = []
+
+        class Greeting:
+            def joined(self, worker: str) -> None:
+                master.send(worker, "welcome", b"?")
+
+            def message(self, worker: str, kind: str, data: bytes) -> None:
+                answers.append(data)
+
+            def gone(self, worker: str) -> None:
+                pass
+
+        class Answering:
+            def message(self, kind: str, data: bytes) -> None:
+                worker.send("thanks", b"!")
+
+            def master_lost(self) -> None:
+                pass
+
+        master = MasterSwarm(Greeting(), host=LOOPBACK, port=0, token=None)
+        await master.start()
+        for number in range(1, 11):
+            worker = WorkerSwarm(
+                hall.rows(), Answering(), host=LOOPBACK, port=master.address[1], token=None, max_wait_s=10
+            )
+            await worker.start()
+            await hall.until(lambda number=number: len(answers) == number)
+            await worker.quit()
+        await master.quit()
+
+    in_hall(body)
+
+
 def test_a_message_to_nobody_is_dropped(in_hall: Run) -> None:
     async def body(hall: Any) -> None:
         async with crowd(hall) as c:
@@ -569,8 +604,8 @@ def test_a_master_that_is_killed_is_noticed_at_once(in_hall: Run) -> None:
 
 def test_last_words_before_a_connection_closes_are_heard_both_ways(in_hall: Run) -> None:
     async def body(hall: Any) -> None:
-        for _ in range(10):
-            async with crowd(hall) as c:
+        for _ in range(5):
+            async with crowd(hall, None) as c:
                 first, second = await c.worker(), await c.worker()
                 await hall.until(lambda c=c: len(c.ear.of("joined")) == 2)
                 for number in range(50):

@@ -341,6 +341,7 @@ class MasterRunner(_Quiet, runners.MasterRunner):
 
 
 _News: TypeAlias = zmq.Event | None
+"""What happens while a worker joins; ``None``: it is admitted."""
 
 
 class WorkerRunner(_Following, runners.WorkerRunner):
@@ -383,7 +384,6 @@ class WorkerRunner(_Following, runners.WorkerRunner):
                 while True:
                     match self._news.get():
                         case None:
-                            self.client.admitted = True
                             return
                         case zmq.Event.CONNECTED:
                             connected = True
@@ -394,6 +394,8 @@ class WorkerRunner(_Following, runners.WorkerRunner):
                             refusals += 1
                         case zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
                             raise _refused(where, has_token=has_token)
+                        case _:
+                            pass
         except gevent.Timeout:
             raise _silent(where, max_wait_s, connected=connected) from None
 
@@ -416,6 +418,7 @@ class WorkerRunner(_Following, runners.WorkerRunner):
         self._silent_s = 0.0
         match msg.type:
             case "ack":
+                self.client.admitted = True
                 self._news.put(None)
             case "spawn":
                 self.follow(msg.data)

@@ -129,9 +129,14 @@ class _Swarm(Generic[R]):
     def __init__(self) -> None:
         self._hub = HubThread()
         self._made: R | None = None
-        self._usable = False
+        self._over = False
         self._measured: list[Measured] = []
         self._flushing: asyncio.TimerHandle | None = None
+
+    @property
+    def _usable(self) -> bool:
+        """From the moment that there is a runner: what it says may want an answer before ``start`` has returned."""
+        return self._made is not None and not self._over
 
     @property
     def _runner(self) -> R:
@@ -155,9 +160,9 @@ class _Swarm(Generic[R]):
         try:
             await self._hub.ask(set_up_or_leave)
         except BaseException:
+            self._over = True
             await self._hub.stop()
             raise
-        self._usable = True
 
     def fire(
         self, name: str, value_ms: float | None, *, size: int = 0, error: str | None = None, headline: bool = True
@@ -193,7 +198,7 @@ class _Swarm(Generic[R]):
         if not self._usable:
             return
         self._flush()
-        self._usable = False
+        self._over = True
         try:
             await self._hub.ask(self._leave)
         finally:
