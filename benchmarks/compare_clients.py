@@ -10,17 +10,18 @@ two; the clients take turns, and what is printed is the median of the rounds.
 How it measures: the server counts appends, deltas and answers; CPU and waiting times of client and server are the
 scheduler's own (``/proc/PID/task/*/schedstat``), read from outside at both ends of the window. The error of a time to
 first audio is the client's stamp of the first delta minus the server's stamp just before its socket got it, and the
-stamp lag the same for every delta; both clocks are CLOCK_MONOTONIC. A round counts for nothing when the server used more
-than 70 % of its core, and not for latencies when client or server waited for a core longer than ``--max-wait`` (share of
-the window): then somebody else was at work. It is repeated a few times, and what stays noisy is marked with ``*``.
+stamp lag the same for every delta; both clocks are CLOCK_MONOTONIC. A round counts for nothing when the server used
+more than 70 % of its core, and not for latencies when client or server waited for a core for more than ``--max-wait``
+of the window: then somebody else was at work. Such a round is repeated a few times; what stays noisy is marked ``*``.
 
-Needs Linux. Everything is bounded: rounds, repeats, the length of each round, and all of it by ``--budget-s``.
+The peers are what anyone would write: the stock event loop, every frame encoded anew, the collector as it comes. They
+stamp, count and write a row as rteval does, and decode no audio. Needs Linux. Everything is bounded: rounds, repeats,
+the length of each round, and all of it by ``--budget-s``.
 """
 
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
 import os
 import platform
@@ -76,7 +77,8 @@ class Traffic:
         frames: appends of 100 ms in a turn; 0 is a text prompt.
         deltas, gap_ms, delay_ms, delta_bytes: the answer.
         turns: at most so many in a session.
-        settle_s: between the last session's start and the window; ``None``: one turn and a half.
+        ramp_s: over which the sessions are started; ``None``: a turn, or as long as 160 a second take.
+        settle_s: between the last session's start and the window; ``None``: a turn.
     """
 
     sessions: int
@@ -190,8 +192,8 @@ class Round:
 
     Attributes:
         cpu_share, server_share: of one core.
-        wait_share, server_wait_share: time that they wanted to run and could not, of the window; the client's own threads
-            wait for one another too.
+        wait_share, server_wait_share: time that they wanted to run and could not, of the window; a client's own
+            threads wait for one another too.
         stolen_share: of all cores, by the hypervisor.
         appends, deltas, answers: that the server counted in the window.
         memory_kib: per session, anonymous.
@@ -288,7 +290,7 @@ class Bench:
     def _drive(self, client: str, traffic: Traffic, folder: Path, errors: TextIO, server: Child) -> Round:
         port = server.hear()["port"]
         ramp_s = traffic.ramp_s if traffic.ramp_s is not None else max(traffic.turn_s, traffic.sessions * 0.006)
-        settle_s = traffic.settle_s if traffic.settle_s is not None else traffic.turn_s * 1.5
+        settle_s = traffic.settle_s if traffic.settle_s is not None else traffic.turn_s
         job = {
             "url": f"ws://127.0.0.1:{port}/v1/realtime?model=bare",
             "sessions": traffic.sessions,
@@ -458,7 +460,7 @@ class Comparison:
                 self._round(client, traffic)
 
     def _enough(self, cell: Cell) -> bool:
-        # A client beyond its limit is not worth the time: its latencies are whatever the length of the round makes them.
+        # A client beyond its limit is not worth the time: its latencies are what the length of the round makes them.
         hopeless = len(cell.rounds) >= 2 and cell.saturated
         return hopeless or len(cell.quiet) >= self.rounds or len(cell.failed) > 2
 
@@ -499,7 +501,8 @@ class Sizes:
     Attributes:
         listen: sessions that only listen, 20 deltas a second each.
         speak: sessions that only speak, 10 appends a second each.
-        turns: levels of sessions with full turns; ``usual`` is the one of the cost of a turn, ``error`` of the TTFA error.
+        turns: levels of sessions with full turns.
+        usual, error: the levels among them at which the cost of a turn and the TTFA error are told.
         ladder: levels at which the limit of a client is looked for.
     """
 
@@ -563,7 +566,7 @@ class Sizes:
         )
 
 
-QUICK = Sizes(listen=60, speak=60, turns=(50, 100), usual=50, error=100, ladder=(50, 100, 200), window_s=4.0)
+QUICK = Sizes(listen=60, speak=60, turns=(50, 100), usual=50, error=100, ladder=(50, 100), window_s=3.0)
 
 
 def holds(cell: Cell) -> bool | None:
@@ -808,7 +811,8 @@ def prose(comparison: Comparison, table: Table, firsts: dict[str, dict[str, floa
         f"Medians of up to {comparison.rounds} rounds a cell, the clients in turns: {len(rounds)} rounds counted, "
         f"{len(rounds) - quiet} of them noisy (a process waited for its core, or the hypervisor took it, for more than "
         f"{comparison.bench.max_wait:.0%} of the window), {voided} void (server above {SERVER_LIMIT:.0%} of its core), "
-        f"{failed} failed. The server used {max((done.server_share for done in rounds), default=0):.0%} of its core at most.",
+        f"{failed} failed. The server used at most "
+        f"{max((done.server_share for done in rounds), default=0):.0%} of its core in them.",
     ]
     if table.any_noisy:
         lines.append(
@@ -874,7 +878,7 @@ def main() -> int:
     bench = Bench(pythons, two_cores(), asked.max_wait, time.monotonic() + asked.budget_s)
     if bench.cores is None:
         note("one core only: client and server share it, and every figure is worse for it")
-    rounds, repeats = (min(asked.rounds, 2), 0) if asked.quick else (asked.rounds, asked.repeats)
+    rounds, repeats = (1, 0) if asked.quick else (asked.rounds, asked.repeats)
     comparison = Comparison(bench, clients, rounds=rounds, repeats=repeats)
     if "listen" in parts:
         comparison.measure([(client, sizes.listening()) for client in clients])

@@ -1,4 +1,4 @@
-"""rteval itself: its sessions, transport, turn machine, shards and health meter, without the schedule and the report."""
+"""rteval itself: its sessions, transport, turn machine, shards and health meter; no schedule, no report."""
 
 from __future__ import annotations
 

@@ -133,16 +133,17 @@ def hold_all(hold: Callable[[Job, Window, int, Callable[[str], Any]], Awaitable[
         await reach(window.session_start_ns(number))
         await hold(job, window, number, write)
 
-    async def everything() -> int:
+    async def everything(write: Callable[[str], Any]) -> int:
         window = Window(job)
         say("begun", from_ns=window.from_ns, until_ns=window.until_ns)
-        with open(job.rows, "w", encoding="utf-8") as file:
-            tasks = [one(window, number, lambda line: file.write(line + "\n")) for number in range(job.sessions)]
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+        sessions = [one(window, number, write) for number in range(job.sessions)]
+        results = await asyncio.gather(*sessions, return_exceptions=True)
         broken = [result for result in results if isinstance(result, BaseException)]
         for error in broken[:3]:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return len(broken)
 
     say("set up")
-    say("done", broken=asyncio.run(everything()))
+    with open(job.rows, "w", encoding="utf-8") as file:
+        broken = asyncio.run(everything(lambda line: file.write(line + "\n")))
+    say("done", broken=broken)

@@ -17,7 +17,7 @@ from typing import Any
 from .client.auth import Credential
 from .errors import RunFolderError
 from .load.schedule import StartSpacing
-from .plan import START_GAP_S, PlannedTurn
+from .plan import PlannedTurn, spread_s
 from .prepare import Prepared, RunOptions
 from .realtime.pacing import TIMER_GRAIN_S
 from .records import HealthSample, SessionRecord, TurnRecord
@@ -75,7 +75,7 @@ class GuestRun:
         self._heard = heard
         self._broken = broken
         self._rounds = _rounds(len(prepared.plan.groups), place)
-        self._spacing = StartSpacing(prepared.scenario.limits.connects_per_s or 1 / START_GAP_S)
+        self._spacing = StartSpacing(prepared.scenario.limits.connects_per_s or 1 / spread_s(1, None))
         self._sessions: set[asyncio.Task[None]] = set()
         self._open = ExitStack()
         self._closed = False

@@ -124,6 +124,9 @@ class _Host:
                 for note in prepared.dataset.notes:
                     _log.warning(note)
                 self._loop.start()
+                if gevent.get_hub().loop.default:  # of the main thread, the one that gets signals
+                    # Python's own handler would raise KeyboardInterrupt inside the loop.
+                    gevent.signal_handler(signal.SIGINT, self.interrupt)
                 credential = find_credential(prepared.address, _log.warning)
                 self._loop.submit(credential.prepare).wait()
                 _log.info("%s: %s", prepared.scenario.name, prepared.address.described())
@@ -135,7 +138,10 @@ class _Host:
     def hold_session(self) -> bool:
         """Hold the next session; ``False`` when none may begin any more."""
         run = self._run or self._begin()
-        return run is not None and bool(self._loop.submit(run.hold_next).wait())
+        if run is not None and self._loop.submit(run.hold_next).wait():
+            return True
+        with self._lock:  # where a user is all there is, the process would end before the run has
+            return False
 
     def _begin(self) -> GuestRun | None:
         """The run of the current test, made by whoever asks for it first; ``None`` when the test is over or failed."""
@@ -183,7 +189,9 @@ class _Host:
         self._interrupts += 1
         if self._interrupts > 2:
             os._exit(130)
-        if self._over and self._run is not None:
+        if self._ready is None:
+            _raise_in_main(KeyboardInterrupt())
+        elif self._over and self._run is not None:
             self._run.cut()
         elif self._interrupts == 1:
             if self._run is not None:
@@ -331,17 +339,13 @@ def _locust_is_up(environment: Environment, **_: Any) -> None:
         _Coordinator(environment.runner)
         return
     try:
-        host = _host_of(environment)
-        host.prepare()
+        _host_of(environment).prepare()
     except RtevalError as error:
         _leave_at_once(environment, error)
     except Exception as bug:
         # Locust would leave without a word to the master, who would call the test a success.
         _log.exception("this is a bug in rteval")
         _leave_at_once(environment, RtevalError(f"this is a bug in rteval: {type(bug).__name__}: {bug}"))
-    else:
-        # Python's own handler would raise KeyboardInterrupt inside the loop.
-        gevent.signal_handler(signal.SIGINT, host.interrupt)
 
 
 def _leave_at_once(environment: Environment, error: RtevalError) -> NoReturn:

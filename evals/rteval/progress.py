@@ -238,9 +238,13 @@ class RunningTally:
         """Whether more than one process takes part, so that each is worth a line."""
         return len(self._workers) > 1
 
+    @property
+    def errors_named(self) -> str:
+        """The same by their outcome; empty where there are none."""
+        return ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()) if outcome in ERRORS)
+
     def cells(self) -> list[tuple[str, str]]:
         """Names and values of the whole run, as both forms show them."""
-        named = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()) if outcome in ERRORS)
         done = str(self.turns_done) if self.turns_planned is None else f"{self.turns_done}/{self.turns_planned}"
         heard = sorted(self._ttfa_ms)
         return [
@@ -248,8 +252,8 @@ class RunningTally:
             ("turns", done),
             ("first audio p50", _ms(heard, 0.50)),
             ("p95", _ms(heard, 0.95)),
-            ("errors", f"{self.errors} ({named})" if named else str(self.errors)),
-            ("time left", self.stopping or f"~{duration(self.left_s)}"),
+            ("errors", str(self.errors)),
+            ("time left", "-" if self.stopping else f"~{duration(self.left_s)}"),
         ]
 
     def _open(self) -> str:
@@ -369,6 +373,7 @@ class Progress:
         """Everything in one line."""
         tally = self._tally
         parts = [", ".join(f"{name} {value}" for name, value in tally.cells())]
+        parts += [said for said in (tally.errors_named, tally.stopping) if said]
         if tally.has_workers:
             parts += [_worded(row) for row in tally.rows(most=_LINE_WORKERS)]
         return f"{duration(tally.elapsed_s)}: {' | '.join(parts)}"
@@ -376,11 +381,12 @@ class Progress:
     def view(self) -> RenderableType:
         """What stands on a terminal now."""
         tally = self._tally
-        table = Table(title=f"{self._name}, {duration(tally.elapsed_s)}", title_justify="left")
+        said = [self._name, duration(tally.elapsed_s), *([tally.stopping] if tally.stopping else [])]
+        table = Table(title=", ".join(said), title_justify="left", caption_justify="left")
+        table.caption = tally.errors_named or None
         cells = tally.cells()
         for name, _ in cells:
-            is_number = name in ("turns", "first audio p50", "p95")
-            table.add_column(name, no_wrap=is_number, min_width=max(6, len(name) if is_number else 9))
+            table.add_column(name, no_wrap=name != "sessions", min_width=10 if name == "sessions" else 6)
         table.add_row(*(value for _, value in cells))
         if not tally.has_workers:
             return table

@@ -27,6 +27,7 @@ from .load import Engine, charts
 from .load import messages as msg
 from .load.dealing import Dealer
 from .load.fleet import Fleet
+from .load.health import HealthMeter
 from .load.inline import WORKER, AsyncioEngine
 from .load.locust_engine import LocustEngine
 from .load.schedule import Closed, StartSpacing, schedule_of
@@ -36,7 +37,7 @@ from .prepare import Prepared, RunOptions, prepare
 from .progress import Progress, RunningTally
 from .realtime.dialects import DIALECTS, Dialect
 from .realtime.events import SessionSettings
-from .records import HealthSample, Outcome, SessionRecord, TurnRecord
+from .records import MASTER, HealthSample, Outcome, SessionRecord, TurnRecord
 from .reporting.files import RUN, write_json
 from .run_facts import describe, utc_now
 from .simulator.process import Simulator
@@ -59,8 +60,8 @@ _DRAIN_S = {"sigint": 4.0, "sigterm": 4.0, "limit": 10.0, "stopped": 10.0, "time
 _WARM_UP_S = 60.0
 """How long workers may take to load everything."""
 
-MASTER = "master"
-"""Whose rows are those that no worker wrote: of sessions that never began."""
+_LINGER_S = 3.0
+"""How long the web UI stays after the end: its page asks every 2 s, and should see it."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -186,6 +187,8 @@ class _LiveRun:
                 await self._hold_with_workers(stack)
             else:
                 await self._hold_here(stack)
+            if self._ui_started is not None:
+                await asyncio.sleep(_LINGER_S)
 
     async def _hold_here(self, stack: AsyncExitStack) -> None:
         """Hold the sessions in this process."""
@@ -246,12 +249,16 @@ class _LiveRun:
             options.workers, host=host, port=port, token=self._token, out=options.out, charts=options.ui is not None
         )
         await stack.enter_async_context(local)
-        self._say(f"waiting for {options.workers_expected} workers at {host}:{port}")
-        await fleet.gather(options.workers_expected, options.expect_workers_max_wait_s, hopeless=local.failure)
-        _make_folder(self._folder)
-        address = stack.enter_context(self._server())
-        self._introduce(prepared.address.described())
-        await fleet.warm(address.url if address.embedded else None, _WARM_UP_S)
+        try:
+            self._say(f"waiting for {options.workers_expected} workers at {host}:{port}")
+            await fleet.gather(options.workers_expected, options.expect_workers_max_wait_s, hopeless=local.failure)
+            _make_folder(self._folder)
+            address = stack.enter_context(self._server())
+            self._introduce(prepared.address.described())
+            await fleet.warm(address.url if address.embedded else None, _WARM_UP_S)
+        except RtevalError as error:
+            fleet.farewell(kept=False, sentence=f"the run did not begin: {error}"[:1000], exit_code=2)
+            raise
         self._run_json = self._describe(address, "locust") | {"workers": fleet.facts()}
         dealer = await self._new_dealer()
         fleet.deal(
@@ -267,7 +274,8 @@ class _LiveRun:
         try:
             async with self._recorded():
                 try:
-                    await self._drive(fleet, dealer, facts)
+                    with HealthMeter(MASTER, lambda: 0, self.health).watched():
+                        await self._drive(fleet, dealer, facts)
                 finally:
                     self._run_json["workers"] = fleet.facts()
                     self._run_json["target"]["credential"] = fleet.credential

@@ -96,7 +96,6 @@ class Station:
         self._prepared = prepared
         self._records = records
         self._keeper = AudioKeeper(audio, prepared.settings.output_format)
-        self._probe: asyncio.Task[None] | None = None
         self.caller = Caller(
             run_id=run_id,
             worker=worker,
@@ -138,13 +137,11 @@ class Station:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Measure how this process keeps up; at the end the last sample is handed over and all audio is on disk."""
-        self._probe = asyncio.create_task(self._meter.probe(), name="health")
-        try:
-            yield
-        finally:
-            self._probe.cancel()
-            self._keeper.close()
-            self._meter.report()
+        with self._meter.watched():
+            try:
+                yield
+            finally:
+                self._keeper.close()
 
     async def hold(self, name: str, turns: Sequence[PlannedTurn], due_ns: int) -> Sequence[PlannedTurn]:
         """Hold one session; see ``load.Hold``."""

@@ -179,7 +179,7 @@ class _Worker:
         if self._exit is None or self._exit.done():
             return
         if self._copy is None:
-            self._finish(RtevalError("the master went away before the run began"))
+            self._finish(UsageError("the master went away before the run began"))
             return
         self._leave(f"the master is gone; what was recorded here is in {self._copy.path}", tell=False)
 

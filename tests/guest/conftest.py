@@ -25,7 +25,7 @@ SUPPORT = ROOT / "datasets" / "support"
 LOCUSTFILE = ROOT / "examples" / "locustfile.py"
 
 QUICK = {"ttfa_ms": 30, "speed": 20, "transcription": {"delay_ms": 20}}
-SLOW = {"ttfa_ms": 300, "speed": 5, "transcription": {"delay_ms": 20}}
+SLOW = {"ttfa_ms": 200, "speed": 8, "transcription": {"delay_ms": 20}}
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +46,6 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick() -> dict[str, Any]:
     """A server whose turns take about 0.1 s."""
     return QUICK
-
-
-@pytest.fixture
-def slow() -> dict[str, Any]:
-    """A server whose turns take about 1 s."""
-    return SLOW
 
 
 @pytest.fixture
@@ -85,9 +79,17 @@ def server(few: Path) -> Iterator[Simulator]:
 
 @pytest.fixture(scope="session")
 def slow_server(few: Path) -> Iterator[Simulator]:
-    """The same in no hurry."""
+    """The same in no hurry: a turn takes about 0.6 s."""
     with Simulator(datasets=[few], behaviour=SLOW, truth=few.parent / "truth.jsonl") as server:
         yield server
+
+
+@pytest.fixture
+def answered(slow_server: Simulator) -> Callable[[], int]:
+    """How many responses it has given so far."""
+    truth = slow_server.truth_path
+    assert truth is not None
+    return lambda: len(truth.read_text().splitlines())
 
 
 def at(server: Simulator, **more: Any) -> dict[str, Any]:
@@ -145,10 +147,6 @@ class Locust:
     def turns(self) -> dict[str, list[TurnRecord]]:
         """The turns of each run folder."""
         return {run.name: read_shards(run).turns for run in self.runs}
-
-    def truth(self) -> int:
-        """How many responses the embedded servers gave."""
-        return sum(len(path.read_text().splitlines()) for path in self.out.glob("guest/*/truth.jsonl"))
 
 
 @pytest.fixture

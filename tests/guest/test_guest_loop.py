@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("guest_of_a_hub.py")
-KINDS = [("patched", "uvloop"), ("unpatched", "uvloop"), ("patched", "selector"), ("unpatched", "selector")]
+KINDS = [("patched", "uvloop"), ("unpatched", "uvloop"), ("patched", "selector")]
 
 
 @pytest.mark.parametrize(("patching", "loop"), KINDS, ids=[" ".join(kind) for kind in KINDS])

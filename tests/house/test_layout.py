@@ -29,6 +29,7 @@ ADDRESSES = {
     # library: where it may be imported; its exceptions end there
     "azure": {"client/auth.py"},
     "cryptography": {"simulator/"},
+    "flask": _LOCUST,
     "gevent": _LOCUST,
     "greenlet": _LOCUST,
     "jinja2": {"reporting/"},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +16,15 @@ import pytest
 from rteval.analysis.health import judge_health
 from rteval.analysis.metrics import METRICS
 from rteval.analysis.stats import describe
+from rteval.records import HealthSample, Outcome, SessionRecord, TurnRecord
 from rteval.scoring.normalize import normalizer
 from rteval.scoring.words import count_errors
+from rteval.shards import ShardWriter
 
 START = 5_000_000_000_000
+MS = 1_000_000
+S = 1000 * MS
+T0 = 2_000_000 * S
 NORMALIZER = normalizer("whisper_english")
 
 SENTENCES = [
@@ -309,3 +317,117 @@ def fake_run(
 def make_run() -> Callable[..., FakeRun]:
     """The builder of fake runs."""
     return fake_run
+
+
+# ---- a run of a load, as records in shards ----
+
+
+def turn_of(session: str, at_s: float, worker: str, **over: Any) -> TurnRecord:
+    begun = T0 + round(at_s * S)
+    values: dict[str, Any] = {
+        "outcome": Outcome.OK,
+        "due_ns": begun,
+        "started_ns": begun,
+        "speech_end_ns": begun + S,
+        "first_audio_ns": begun + S + 700 * MS,
+        "response_done_ns": begun + S + 900 * MS,
+        "send_lag_ms": 0.5,
+        "item_audio_ms": 1000.0,
+    }
+    values |= over
+    return TurnRecord(
+        run_id="r1", worker=worker, session=session, turn=0, item="i", modality="audio", dialect="ga", **values
+    )
+
+
+def load_run(
+    folder: Path, *, model: str = "closed", workers: int = 1, lost: str | None = None, in_vain: int = 0, **over: Any
+) -> Path:
+    """A run of twenty seconds, eight sessions of two seconds at a time; with a warm-up of three."""
+    folder.mkdir(parents=True)
+    names = [f"w{number + 1}" for number in range(workers)] if workers > 1 else ["w0"]
+    writers = {name: ShardWriter(folder, name) for name in names}
+    for number in range(80):
+        name, at_s = names[number % workers], number // 8 * 2 + number % 8 * 0.1
+        session = f"s{number:05d}"
+        writers[name].turn(turn_of(session, at_s, name, warmup=at_s < 3))
+        begun = T0 + round(at_s * S)
+        writers[name].session(
+            SessionRecord(
+                run_id="r1",
+                worker=name,
+                session=session,
+                dialect="ga",
+                turns=1,
+                outcome="ready",
+                due_ns=begun - 40 * MS,
+                started_ns=begun - 20 * MS,
+                connected_ns=begun - 10 * MS,
+                ready_ns=begun,
+                ended_ns=begun + 1950 * MS,
+            )
+        )
+    for number in range(in_vain):
+        nobody = {"outcome": Outcome.CUT, "error_code": "not_started", "due_ns": T0 + 18 * S}
+        empty = dict.fromkeys(("started_ns", "speech_end_ns", "first_audio_ns", "response_done_ns"))
+        writers[names[0]].turn(turn_of(f"n{number}", 18, "master", **nobody, **empty))
+    for name, writer in writers.items():
+        for second in range(1, 11 if name == lost else 21):
+            writer.health(
+                HealthSample(
+                    worker=name,
+                    at_ns=T0 + second * S,
+                    send_lag_us=[1000 * names.index(name) + 100] * 150,
+                    loop_lag_us=[300] * 50,
+                    stamp_lag_us=[100] * 40,
+                    cpu_share=0.1,
+                    sessions_open=8 // workers,
+                )
+            )
+        writer.close()
+    if workers > 1:
+        with ShardWriter(folder, "master") as writer:
+            writer.health(HealthSample(worker="master", at_ns=T0 + S, loop_lag_us=[1] * 50, cpu_share=0.02))
+    asked = [[0, 0], [4, 4], [10, 4], [12, 8], [20, 8]] if model == "closed" else [[0, 0], [5, 4], [20, 4]]
+    run = {
+        "schema_version": 1,
+        "run_id": "r1",
+        "scenario": {"name": "load", "path": "load.yaml", "hash": "0", "resolved": {}},
+        "dataset": {"name": "d", "hash": "1", "items": 1},
+        "planned": {"turns": None, "sessions": None, "sessions_at_once": 8},
+        "gates": [],
+        "limits": {"send_lag_ms": 20, "loop_lag_ms": 20},
+        "report": {"formats": ["html", "markdown"], "audio": "none", "transcripts": "full"},
+        "versions": {"rteval": "0", "metrics": 1},
+        "started_at": "2026-11-20T23:30:00+00:00",
+        "started_ns": T0,
+        "ended_ns": T0 + 21 * S,
+        "state": "running",
+        "end": {"reason": "finished", "detail": None},
+        "live": {"sessions_peak": 8, "warnings": [], "incidents": [f"{lost} was <b>lost</b>"] if lost else []},
+        "load": {
+            "model": model,
+            "engine": "locust",
+            "peak": 8,
+            "duration_s": 20.0,
+            "warmup_s": 3.0,
+            "stages": [],
+            "arrivals": {} if model == "open" else None,
+            "asked": asked,
+            "started_ns": T0,
+        },
+        "workers": [
+            {"name": name, "host": "b<ench", "pid": 70 + number, "slots": 2, "turns": 9, "sessions": 9,
+             "lost": name == lost, "sentence": "it went away" if name == lost else None}
+            for number, name in enumerate(names)
+        ] if workers > 1 else [],
+        **over,
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def make_load_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the folder of a load run and returns it."""
+    return partial(load_run, tmp_path / "r1")

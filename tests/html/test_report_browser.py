@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
+from rteval.judge import judge
 from rteval.reporting.html import write_html
 
 BROWSER = next(
@@ -224,6 +225,31 @@ def test_the_page_draws_without_a_word_in_the_console_or_on_the_network(opened, 
     tab.run("(() => { const open = document.querySelector('#turn-table .open'); if (open) open.click(); })()")
     assert tab.complaints == []
     assert tab.requests == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"workers": 12, "lost": "w2"}, id="closed, twelve workers, one lost"),
+        pytest.param({"model": "open", "in_vain": 3}, id="open, some in vain"),
+    ],
+)
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_pictures_of_a_load_run_are_drawn_on_every_screen(browser, make_load_run, options, width):
+    folder = make_load_run(**options)
+    judge(folder)
+    tab = Tab(browser, folder / "report.html", width=width)
+    try:
+        for canvas in ("sessions", "starts", "start-lag", "health-send", "health-cpu"):
+            drawn = f"document.getElementById('{canvas}').getContext('2d')"
+            assert tab.run(f"{drawn}.getImageData(0, 0, 600, 300).data.some(Boolean)"), canvas
+        marks = "Object.keys(Chart.getChart('sessions').options.plugins.annotation.annotations)"
+        assert "warmup" in tab.run(marks)
+        assert ("moment0" in tab.run(marks)) == ("lost" in options)
+        assert tab.run("document.documentElement.scrollWidth") <= width
+        assert tab.complaints == []
+    finally:
+        tab.close()
 
 
 @pytest.mark.parametrize("width", [360, 768])

@@ -163,7 +163,7 @@ def test_two_workers_run_every_item_exactly_once(start: Start, scenario: Path, t
     assert sum(worker["turns"] for worker in workers) == len(turns) == truth_of(folder) == 80
     assert sum(worker["sessions"] for worker in workers) == len(pd.read_parquet(folder / "sessions.parquet")) == 80
     assert summary["health"]["verdict"] == "ok"
-    assert set(summary["health"]["workers"]) == {"w1", "w2"}
+    assert set(summary["health"]["workers"]) == {"w1", "w2", "master"}
     assert run_json(folder)["live"]["incidents"] == []
     # Nothing is left but what a run of one process leaves, and nobody runs on.
     assert not any((folder / name).exists() for name in ("shards", "copies"))
@@ -299,6 +299,25 @@ def test_a_worker_that_is_stopped_again_and_again_makes_the_run_invalid(
     assert "--workers" in run.err
 
 
+def test_ctrl_c_ends_the_wait_for_workers(start: Start, bound: Any, tmp_path: Path) -> None:
+    master, address = bound("--expect-workers", "2")
+    token = {"RTEVAL_JOIN_TOKEN": "the right token of this run"}
+    worker = start("worker", "--master", address, "--max-wait", "5", **token)
+    host, _, port = address.rpartition(":")
+
+    def listens() -> bool:
+        import socket
+
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(port))) == 0
+
+    until(listens, "nobody listens")
+    master.process.send_signal(signal.SIGINT)
+    assert master.wait(30) == 130, master.err
+    assert worker.wait(60) == 2
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def bound(start: Start, scenario: Path, tmp_path: Path) -> Callable[..., tuple[Running, str]]:
     """A master that waits for workers from elsewhere, and where it listens."""
@@ -393,7 +412,12 @@ def test_due_times_and_moments_survive_a_clock_that_is_a_quarter_of_an_hour_ahea
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        pytest.param(["--master-bind", "0.0.0.0:0"], "RTEVAL_JOIN_TOKEN", id="bound to the world without a token"),
+        pytest.param(
+            ["--master-bind", "0.0.0.0:0", "--set", "target={provider: custom, url: 'ws://127.0.0.1:9/'}"],
+            "RTEVAL_JOIN_TOKEN",
+            id="bound to the world without a token",
+        ),
+        pytest.param(["--master-bind", "0.0.0.0:0"], "embedded server", id="workers that could not reach the target"),
         pytest.param(["--master-bind", "nonsense"], "HOST:PORT", id="no address"),
         pytest.param(["--workers", "0"], "--workers", id="no workers"),
         pytest.param(["--workers", "2", "--set", "load.engine=asyncio"], "load.engine", id="another engine"),

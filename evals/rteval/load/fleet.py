@@ -20,6 +20,10 @@ from .dealing import AHEAD_NS, Dealer, Grant
 __all__ = ["Fleet", "Inbox", "Line", "WorkerBugError", "WorkerFacts"]
 
 _NS = 1_000_000_000
+_HUNG_NS = 20 * _NS
+"""Each worker sends its health about once a second. Locust's heartbeat comes from another thread than the sessions, and
+goes on when these hang."""
+
 _LAST_WORDS_S = 10.0
 """How long workers may take to hand over their last records once nothing runs any more."""
 
@@ -83,6 +87,7 @@ class WorkerFacts:
     clock_offset_ns: int = 0
     credential: str | None = None
     sentence: str | None = None
+    heard_ns: int = 0
     open: dict[str, Grant] = field(default_factory=dict)
 
     @property
@@ -239,6 +244,7 @@ class Fleet:
         self._clock = msg.Clock(start_ns=start_ns, warm_until_ns=warm_until_ns)
         for worker in self._in("warm"):
             self._send(worker, self._clock)
+            worker.heard_ns = time.perf_counter_ns()
             dealer.capacity(worker.address, worker.slots)
         try:
             await clocked.run()
@@ -355,6 +361,7 @@ class Fleet:
                     self._send(worker, self._begin)
             case msg.Warm() if worker.state == "ready":
                 worker.state, worker.clock_offset_ns = "warm", content.clock_offset_ns
+                worker.heard_ns = time.perf_counter_ns()
                 if self._clock is not None:
                     self._send(worker, self._clock)
                     self._inbox.incident(f"{worker.name} joined while the run went on")
@@ -382,6 +389,7 @@ class Fleet:
             self._dismiss(worker.address, f"its records {worker.next_batch} to {batch.seq - 1} did not arrive")
             return
         worker.next_batch += 1
+        worker.heard_ns = time.perf_counter_ns()
         dealer = self._dealer
         assert dealer is not None
         for line in batch.lines:
@@ -496,7 +504,11 @@ class Fleet:
 
     def _tick(self) -> None:
         assert self._dealer is not None
-        self.line.want(self._dealer.slots_wanted(time.perf_counter_ns()))
+        now_ns = time.perf_counter_ns()
+        self.line.want(self._dealer.slots_wanted(now_ns))
+        for worker in self._in("warm"):
+            if now_ns - worker.heard_ns > _HUNG_NS:
+                self._dismiss(worker.address, f"sent nothing for {_HUNG_NS // _NS} s")
 
     def _time_is_over(self) -> None:
         self._tell_drain(None)

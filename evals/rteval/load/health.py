@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -41,6 +42,16 @@ class HealthMeter:
         # Typed arrays: a number in them is no object, so what waits for the report costs eight bytes each.
         self._loop_lag_us, self._send_lag_us, self._stamp_lag_us = array("q"), array("q"), array("q")
         self._since_ns, self._cpu_s = time.perf_counter_ns(), time.process_time()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Probe meanwhile; the last sample is handed over at the end."""
+        probe = asyncio.create_task(self.probe(), name="health")
+        try:
+            yield
+        finally:
+            probe.cancel()
+            self.report()
 
     def send_lag(self, lag_ns: int) -> None:
         """One paced frame was reached ``lag_ns`` after it was due."""
