@@ -10,9 +10,11 @@ two; the clients take turns, and what is printed is the median of the rounds.
 How it measures: the server counts appends, deltas and answers; CPU and waiting times of client and server are the
 scheduler's own (``/proc/PID/task/*/schedstat``), read from outside at both ends of the window. The error of a time to
 first audio is the client's stamp of the first delta minus the server's stamp just before its socket got it, and the
-stamp lag the same for every delta; both clocks are CLOCK_MONOTONIC. A round counts for nothing when the server used
-more than 70 % of its core, and not for latencies when client or server waited for a core for more than ``--max-wait``
-of the window: then somebody else was at work. Such a round is repeated a few times; what stays noisy is marked ``*``.
+stamp lag the same for every delta; both clocks are CLOCK_MONOTONIC. A round is void when the server used more than
+70 % of its core. It is noisy, and counts only for want of quiet ones, when client or server waited for a core for more
+than ``--max-wait`` of the window: then somebody else was at work, which shows in latencies and in CPU too (a client
+that was kept waiting works through its backlog at a lower price). Such rounds are repeated a few times; what stays
+noisy is marked ``*``.
 
 The peers are what anyone would write: the stock event loop, every frame encoded anew, the collector as it comes. They
 stamp, count and write a row as rteval does, and decode no audio. Needs Linux. Everything is bounded: rounds, repeats,
@@ -25,6 +27,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,7 +79,6 @@ class Traffic:
     Attributes:
         frames: appends of 100 ms in a turn; 0 is a text prompt.
         deltas, gap_ms, delay_ms, delta_bytes: the answer.
-        turns: at most so many in a session.
         ramp_s: over which the sessions are started; ``None``: a turn, or as long as 160 a second take.
         settle_s: between the last session's start and the window; ``None``: a turn.
     """
@@ -87,7 +89,6 @@ class Traffic:
     gap_ms: float = 75.0
     delay_ms: float = 500.0
     delta_bytes: int = 12_000
-    turns: int = 10_000
     ramp_s: float | None = None
     settle_s: float | None = None
     window_s: float = 10.0
@@ -122,7 +123,7 @@ class Usage:
 def anonymous_kib(pid: int) -> int:
     """Memory of a process that no file stands behind."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0)
 
 
 def stolen_s() -> float:
@@ -296,7 +297,7 @@ class Bench:
             "sessions": traffic.sessions,
             "frames": traffic.frames,
             "frame_ms": 100,
-            "turns": min(traffic.turns, 2 + int((ramp_s + settle_s + traffic.window_s) / max(traffic.turn_s, 0.01))),
+            "turns": 2 + int((ramp_s + settle_s + traffic.window_s) / traffic.turn_s),
             "ramp_s": ramp_s,
             "settle_s": settle_s,
             "window_s": traffic.window_s,
@@ -305,6 +306,7 @@ class Bench:
             "cpu": self.cores[0] if self.cores is not None else None,
         }
         child = Child([self.pythons[client], HERE / "peers" / CLIENTS[client].script], errors)
+        patience_s = 0.0
         try:
             child.tell(json.dumps(job))
             child.hear()
@@ -317,8 +319,9 @@ class Bench:
             memory_kib = anonymous_kib(child.pid) - memory_kib
             # One turn may just have begun; a client that is behind needs longer than that, and loses what it still has.
             ended = child.hear(traffic.turn_s * 3 + 30.0)
+            patience_s = 10.0
         finally:
-            child.end(10.0)
+            child.end(patience_s)
         seconds = after["at"] - before["at"]
         counted = {name: after["counts"][name] - before["counts"][name] for name in ("appends", "deltas", "answers")}
         return Round(
@@ -396,8 +399,8 @@ class Cell:
     """The rounds of one client under one traffic.
 
     Attributes:
-        rounds: that count for CPU and memory.
-        quiet: those of them that count for latencies too.
+        rounds: all but the void ones.
+        quiet: those of them in which nobody else was at work.
         voided: how many counted for nothing.
         failed: what went wrong in rounds that never ended.
     """
@@ -409,21 +412,17 @@ class Cell:
 
     @property
     def noisy(self) -> bool:
-        """Whether too few rounds were quiet: then latencies are of all of them."""
+        """Whether too few rounds were quiet: then figures are of all of them."""
         return len(self.quiet) * 2 < len(self.rounds)
 
-    def of_all(self, figure: Callable[[Round], float | None]) -> float | None:
-        """Median of a figure over the rounds."""
-        return median(map(figure, self.rounds))
-
-    def of_quiet(self, figure: Callable[[Round], float | None]) -> float | None:
-        """Median of a latency over the quiet rounds, or over all where the box was too noisy."""
+    def of(self, figure: Callable[[Round], float | None]) -> float | None:
+        """Median of a figure over the quiet rounds, or over all where the box was too noisy."""
         return median(map(figure, self.rounds if self.noisy else self.quiet))
 
     @property
     def saturated(self) -> bool:
         """Whether the client used up its core."""
-        return bool(self.rounds) and (self.of_all(lambda done: done.cpu_share) or 0.0) > SATURATED
+        return bool(self.rounds) and (self.of(lambda done: done.cpu_share) or 0.0) > SATURATED
 
 
 class Comparison:
@@ -558,10 +557,9 @@ class Sizes:
             deltas=5,
             gap_ms=20.0,
             delay_ms=100.0,
-            turns=8,
             ramp_s=0.0,
             settle_s=0.0,
-            window_s=6.0,
+            window_s=3.0,
             warm=warm,
         )
 
@@ -571,7 +569,7 @@ QUICK = Sizes(listen=60, speak=60, turns=(50, 100), usual=50, error=100, ladder=
 
 def holds(cell: Cell) -> bool | None:
     """Whether a client keeps the TTFA error within its limit; ``None`` where nothing was measured."""
-    error = cell.of_quiet(lambda done: percentile(done.ttfa_error_ms, 99))
+    error = cell.of(lambda done: percentile(done.ttfa_error_ms, 99))
     return None if error is None else error <= TTFA_LIMIT_MS and not cell.saturated
 
 
@@ -613,10 +611,10 @@ def first_turns(comparison: Comparison, sizes: Sizes) -> dict[str, dict[str, flo
     for client in comparison.clients:
         for warm in (True, False) if client == "rteval" else (True,):
             cell = comparison.cell(client, sizes.first(warm=warm))
-            name = client if warm else f"{client}, cold"
+            name = CLIENTS[client].name if warm else f"{CLIENTS[client].name} without its warm-up"
             figures[name] = {
-                "first": cell.of_quiet(lambda done: median(done.turn_error_ms.get(0, []))),
-                "later": cell.of_quiet(
+                "first": cell.of(lambda done: median(done.turn_error_ms.get(0, []))),
+                "later": cell.of(
                     lambda done: median(
                         error for turn, errors in done.turn_error_ms.items() if turn for error in errors
                     )
@@ -655,34 +653,42 @@ class Table:
         self.any_noisy = False
 
     def add(
-        self,
-        name: str,
-        traffic: Traffic,
-        figure: Callable[[Round], float | None],
-        show: Callable[[float], str],
-        *,
-        latency: bool = False,
-        ratio: bool = True,
+        self, name: str, traffic: Traffic, figure: Callable[[Round], float | None], show: Callable[[float], str]
     ) -> None:
         """One figure of all clients under one traffic, and rteval's share of the others'."""
-        values, shown = {}, {}
+        values = {client: self.comparison.cell(client, traffic).of(figure) for client in self.clients}
+        shown = {}
+        for client, value in values.items():
+            busy = ", saturated" if self.comparison.cell(client, traffic).saturated else ""
+            shown[client] = "-" if value is None else show(value) + busy + self._mark(client, traffic)
+        self.say(name, shown, values, self._ratios(values))
+
+    def add_spread(self, name: str, traffic: Traffic, samples: Callable[[Round], Sequence[float]]) -> None:
+        """p50 and p99 of milliseconds, each the median over the rounds."""
+        values: dict[str, list[float | None]] = {}
+        shown = {}
         for client in self.clients:
             cell = self.comparison.cell(client, traffic)
-            value = cell.of_quiet(figure) if latency else cell.of_all(figure)
-            values[client] = value
-            shown[client] = "-" if value is None else show(value)
-            if value is not None and cell.saturated:
-                shown[client] = "saturated" if latency else f"{shown[client]}, saturated"
-            elif value is not None and latency and cell.noisy:
-                shown[client] += " *"
-                self.any_noisy = True
-        self.figures.append({"name": name, "sessions": traffic.sessions, "values": values})
-        self.rows.append((name, shown, self._ratios(values) if ratio else ""))
+            p50, p99 = (cell.of(lambda done, q=q: percentile(samples(done), q)) for q in (50, 99))  # type: ignore[misc]
+            values[client] = [p50, p99]
+            if p50 is None or p99 is None:
+                shown[client] = "-"
+            elif cell.saturated:
+                shown[client] = "saturated"
+            else:
+                shown[client] = f"{p50:.2f} / {p99:.2f} ms" + self._mark(client, traffic)
+        self.say(name, shown, values)
+
+    def _mark(self, client: str, traffic: Traffic) -> str:
+        noisy = self.comparison.cell(client, traffic).noisy
+        self.any_noisy = self.any_noisy or noisy
+        return " *" if noisy else ""
 
     def say(self, name: str, shown: dict[str, str], values: dict[str, Any], ratio: str = "") -> None:
-        """A row that was worked out elsewhere."""
-        self.figures.append({"name": name, "values": values})
-        self.rows.append((name, shown, ratio))
+        """A row, unless there is nothing in it."""
+        if any(text != "-" for text in shown.values()):
+            self.figures.append({"name": name, "values": values})
+            self.rows.append((name, shown, ratio))
 
     def _ratios(self, values: dict[str, float | None]) -> str:
         ours = values.get("rteval")
@@ -712,62 +718,50 @@ def fill(table: Table, sizes: Sizes, limits: dict[str, tuple[int, int | None]]) 
     def micros(value: float) -> str:
         return f"{value * 1e6:.0f} µs"
 
-    def millis(value: float) -> str:
-        return f"{value * 1e3:.2f} ms"
-
-    def ms(value: float) -> str:
-        return f"{value:.2f} ms"
-
-    def spread(samples: Callable[[Round], Sequence[float]], q: float) -> Callable[[Round], float | None]:
-        return lambda done: percentile(samples(done), q)
-
-    def sent(done: Round, part: slice = slice(None)) -> list[float]:
-        frames = sorted(done.send_lag_ms)[part]
-        return [lag for frame in frames for lag in done.send_lag_ms[frame]]
-
     def per_turn(done: Round) -> float | None:
         return done.cpu_s / done.answers if done.answers else None
 
-    def error(done: Round) -> list[float]:
-        return done.ttfa_error_ms
+    def sent(done: Round, part: slice = slice(None)) -> list[float]:
+        return [lag for frame in sorted(done.send_lag_ms)[part] for lag in done.send_lag_ms[frame]]
 
-    usual, top = sizes.full(sizes.usual), sizes.full(max(sizes.turns))
+    top = sizes.full(max(sizes.turns))
+    third = top.frames // 3
     table.add("CPU per received audio delta", sizes.listening(), lambda done: done.cpu_s / max(done.deltas, 1), micros)
     table.add(
         "CPU per paced append of 100 ms", sizes.speaking(), lambda done: done.cpu_s / max(done.appends, 1), micros
     )
-    table.add(f"CPU per full turn, {sizes.usual} sessions", usual, per_turn, millis)
-    if limits:
-        shown = {client: (f"over {good:,}" if bad is None else f"{good:,}") for client, (good, bad) in limits.items()}
-        ours = limits.get("rteval", (0, None))[0]
-        others = [limits[client][0] for client in table.clients if client != "rteval"]
-        ratio = " / ".join(f"{ours / theirs:.1f}" if theirs else "-" for theirs in others)
-        name = f"sessions in one process with TTFA error p99 ≤ {TTFA_LIMIT_MS:.0f} ms"
-        table.say(name, shown, {client: list(limit) for client, limit in limits.items()}, ratio)
-    for level in sorted({sizes.usual, sizes.error}):
-        for q in (50, 99):
-            table.add(
-                f"TTFA error p{q}, {level} sessions", sizes.full(level), spread(error, q), ms, latency=True, ratio=False
-            )
-    for q in (50, 99):
-        name = f"stamp lag p{q}, {sizes.usual} sessions"
-        table.add(name, usual, spread(lambda done: done.stamp_lag_ms, q), ms, latency=True, ratio=False)
-    for level in sorted({sizes.usual, max(sizes.turns)}):
-        for q in (50, 99):
-            name = f"send lag p{q}, {level:,} sessions"
-            table.add(name, sizes.full(level), spread(sent, q), ms, latency=True, ratio=False)
-    third = usual.frames // 3
-    for name, part in (("first", slice(third)), ("last", slice(-third, None))):
-        lags = spread(lambda done, part=part: sent(done, part), 99)  # type: ignore[misc]
-        table.add(f"the same, {name} {third} frames of a turn", top, lags, ms, latency=True, ratio=False)
-    table.add(
-        f"memory per session, {top.sessions:,} sessions",
-        top,
-        lambda done: done.memory_kib,
-        lambda kib: f"{kib:.0f} KiB",
-    )
     for level in sizes.turns:
-        table.add(f"CPU per turn, {level:,} sessions", sizes.full(level), per_turn, millis)
+        name = f"CPU per full turn, {level:,} sessions"
+        table.add(name, sizes.full(level), per_turn, lambda value: f"{value * 1e3:.2f} ms")
+    if limits:
+        add_limits(table, sizes, limits)
+    for level in sorted({sizes.usual, sizes.error}):
+        table.add_spread(
+            f"TTFA error p50 / p99, {level:,} sessions", sizes.full(level), lambda done: done.ttfa_error_ms
+        )
+    usual = f"{sizes.usual:,} sessions"
+    table.add_spread(f"stamp lag p50 / p99, {usual}", sizes.full(sizes.usual), lambda done: done.stamp_lag_ms)
+    table.add_spread(f"send lag p50 / p99, {usual}", sizes.full(sizes.usual), sent)
+    table.add_spread(f"send lag p50 / p99, {top.sessions:,} sessions", top, sent)
+    table.add_spread(f"... of the first {third} frames of a turn", top, lambda done: sent(done, slice(third)))
+    table.add_spread(f"... of the last {third} frames of a turn", top, lambda done: sent(done, slice(-third, None)))
+    name = f"memory per session, {top.sessions:,} sessions"
+    table.add(name, top, lambda done: done.memory_kib, lambda kib: f"{kib:.0f} KiB")
+
+
+def add_limits(table: Table, sizes: Sizes, limits: dict[str, tuple[int, int | None]]) -> None:
+    """The row of the most sessions that a client holds."""
+    shown = {}
+    for client, (good, bad) in limits.items():
+        ends = [table.comparison.cell(client, sizes.full(level)) for level in (good, bad) if level]
+        noisy = any(cell.noisy for cell in ends)
+        table.any_noisy = table.any_noisy or noisy
+        shown[client] = (f"{good:,} or more" if bad is None else f"{good:,}") + (" *" if noisy else "")
+    ours = limits.get("rteval", (0, None))[0]
+    others = [limits[client][0] for client in table.clients if client != "rteval"]
+    ratio = " / ".join(f"{ours / theirs:.1f}" if theirs else "-" for theirs in others)
+    name = f"sessions in one process with TTFA error p99 ≤ {TTFA_LIMIT_MS:.0f} ms"
+    table.say(name, shown, {client: list(limit) for client, limit in limits.items()}, ratio)
 
 
 def machine(pythons: dict[str, Path]) -> dict[str, Any]:
@@ -870,6 +864,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write all figures and rounds to this file")
     parser.add_argument("--quick", action="store_true", help="small and short: shows that it works, not how fast it is")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what ends the children
     clients, parts = asked.clients.split(","), asked.parts.split(",")
     if not set(clients) <= CLIENTS.keys() or not set(parts) <= {"listen", "speak", "turns", "limit", "first"}:
         parser.error("--clients or --parts has a name that does not exist")

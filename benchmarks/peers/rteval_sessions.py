@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
 import tempfile
 from array import array
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,12 @@ from typing import Any
 import numpy as np
 import soundfile
 import traffic
-import uvloop
 
 from rteval.client.auth import NoCredential
 from rteval.client.frames import FrameBank
 from rteval.client.session import Caller, LagMeter, Session, TimeoutsS
 from rteval.client.transport import Endpoint
+from rteval.client.warmup import warm_up
 from rteval.corpus import load_dataset
 from rteval.formats import PCM16
 from rteval.load.health import HealthMeter
@@ -31,6 +29,7 @@ from rteval.realtime.dialects import GA
 from rteval.realtime.events import SessionSettings
 from rteval.records import DeltaKind, HealthSample, Outcome, TurnRecord
 from rteval.shards import ShardWriter, read_shards
+from rteval.station import loop_factory, quiet_gc
 
 
 class Lags:
@@ -66,7 +65,7 @@ class Client:
         self.dataset = load_dataset(make_dataset(folder, job))
         frames = FrameBank(self.dataset, PCM16, job.frame_ms, manual=True)
         frames.warm(self.dataset.items)
-        self.meter = HealthMeter("bench", lambda: self.caller.sessions_open, self.health)
+        self.meter = HealthMeter("bench", lambda: self.caller.board.sessions_open, self.health)
         self.caller = Caller(
             run_id="bench",
             worker="bench",
@@ -102,17 +101,13 @@ class Client:
         """All sessions."""
         window = traffic.Window(self.job)
         traffic.say("begun", from_ns=window.from_ns, until_ns=window.until_ns)
-        probe = asyncio.create_task(self.meter.probe())
 
         async def end() -> None:
             await traffic.reach(window.until_ns)
-            self.caller.stopping.set()
+            self.caller.board.stopping.set()
 
-        await asyncio.gather(end(), *(self.hold(window, number) for number in range(self.job.sessions)))
-        probe.cancel()
-        with suppress(asyncio.CancelledError):
-            await probe
-        self.meter.report()
+        with self.meter.watched():
+            await asyncio.gather(end(), *(self.hold(window, number) for number in range(self.job.sessions)))
 
     def row(self, record: TurnRecord) -> str:
         """A turn as the other clients write it."""
@@ -139,11 +134,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         client = Client(job, folder)
+        if job.warm:
+            warm_up(client.caller.dialect, client.caller.settings)
         traffic.say("set up")
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 100)
-        uvloop.run(client.run())
+        with quiet_gc(), asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(client.run())
         client.writer.close()
         turns = [record for record in read_shards(folder).turns if record.outcome is not Outcome.CUT]
         ended = [record for record in turns if record.outcome is Outcome.OK]

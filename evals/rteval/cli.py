@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,9 +19,10 @@ from .errors import RtevalError, UsageError
 from .redact import redact
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from .judge import Judgement
+    from .prepare import Prepared
 
 __all__ = ["app", "main"]
 
@@ -173,7 +174,7 @@ def run(
     from .prepare import RunOptions
     from .run import run as run_scenario
 
-    with _our_errors(json):
+    with _our_errors(json, announced=True):
         options = RunOptions(
             sets=tuple(sets or ()),
             set_files=tuple(set_files or ()),
@@ -190,7 +191,7 @@ def run(
             ui=("127.0.0.1", ui_port) if ui else None,
         )
         console = _console()
-        _finish(run_scenario(scenario, options, console), console, json)
+        _finish(run_scenario(scenario, options, console), console, json, announced=True)
 
 
 @app.command()
@@ -255,11 +256,13 @@ def check(
     limit: Limit = None,
     sets: Sets = None,
     set_files: SetFiles = None,
+    out: Out = Path("reports"),
     json: Json = False,
 ) -> None:
     """Say what a scenario would run, or what is wrong with it.
 
-    Checks the scenario, its dataset and its gates, and connects to nothing.
+    Checks the scenario, its dataset and its gates, and connects to nothing. Gates that the planned number of turns, or
+    the baseline, cannot decide are refused.
 
     \b
     Examples:
@@ -269,8 +272,9 @@ def check(
     from .prepare import RunOptions, prepare
 
     with _our_errors(json):
-        options = RunOptions(sets=tuple(sets or ()), set_files=tuple(set_files or ()), limit=limit)
+        options = RunOptions(sets=tuple(sets or ()), set_files=tuple(set_files or ()), out=out, limit=limit)
         prepared = prepare(scenario, options)
+        refused = prepared.refused_gates
         plan, dataset = prepared.plan, prepared.dataset
         facts: dict[str, Any] = {
             "scenario": prepared.scenario.name,
@@ -284,31 +288,49 @@ def check(
             "measured_turns": plan.measured_turns,
             "sessions": plan.session_count,
             "sessions_at_once": plan.sessions_at_once,
+            "variants": [
+                {"name": variant.name, "axes": dict(variant.axes), "target": variant.address.described()}
+                for variant in prepared.named_variants
+            ],
             "endless": plan.endless,
             "asked": [list(point) for point in plan.asked],
             "estimated_s": round(plan.duration_s, 1),
-            "gates": [str(gate) for gate in prepared.gates],
+            "gates": [gate.as_written() for gate in prepared.gates],
             "undecidable_gates": prepared.doubtful_gates,
             "doubts": list(plan.doubts),
-            "notes": list(dataset.notes),
+            "notes": list(dataset.notes) + prepared.scorer_obstacles,
         }
         if json:
             _print_json(facts)
-            return
+            raise typer.Exit(2 if refused else 0)
         lines = [
-            f"{facts['scenario']}: the scenario is valid",
+            f"{facts['scenario']}: the scenario is valid"
+            + (f", but {len(refused)} of its gates cannot be decided" if refused else ""),
             f"  target    {facts['target']}",
             f"  dataset   {facts['items']} items, {facts['references']} with a reference, in {facts['dataset']}",
             f"  load      {prepared.in_words}; {plan.audio_s / 60:.1f} min of audio",
         ]
-        lines += [f"  gate      {gate}" for gate in facts["gates"] or ["none: the run cannot fail on what it measures"]]
+        lines += _variant_lines(prepared)
+        lines += [f"  gate      {gate}" for gate in prepared.gates or ["none: the run cannot fail on what it measures"]]
         lines += [
-            f"  warning   this gate cannot be decided and will fail: {doubt}" for doubt in prepared.doubtful_gates
+            f"  {'error  ' if doubt in refused else 'warning'}   this gate cannot be decided: {doubt}"
+            for doubt in prepared.doubtful_gates
         ]
         lines += [f"  warning   {doubt}" for doubt in plan.doubts]
-        lines += [f"  note      {note}" for note in dataset.notes]
+        lines += [f"  note      {note}" for note in (*dataset.notes, *prepared.scorer_obstacles)]
         for line in lines:
             _print(_visible(line).encode())
+        raise typer.Exit(2 if refused else 0)
+
+
+def _variant_lines(prepared: Prepared) -> Iterator[str]:
+    """Each variant with its share of the turns, and with its target where these differ."""
+    variants, turns = prepared.named_variants, prepared.plan.turns
+    targets = {variant.address.described() for variant in variants}
+    for variant in variants:
+        said = [f"{turns // len(variants)} turns"] if turns is not None else []
+        said += [variant.address.described()] if len(targets) > 1 else []
+        yield f"  variant   {variant.name}" + (f": {', '.join(said)}" if said else "")
 
 
 @app.command()
@@ -331,22 +353,106 @@ def report(run_name: RunName, out: Out = Path("reports"), json: Json = False) ->
 
 
 @app.command()
-def score(run_name: RunName, out: Out = Path("reports"), json: Json = False) -> None:
-    """Score the transcripts of a run again.
+def score(
+    run_name: RunName,
+    scenario: Annotated[
+        Path | None,
+        typer.Option(
+            "--scenario",
+            metavar="SCENARIO",
+            envvar="RTEVAL_SCORE_SCENARIO",
+            help="Judge the run by this scenario: its scoring, gates and slo take the place of the run's.",
+        ),
+    ] = None,
+    sets: Sets = None,
+    set_files: SetFiles = None,
+    out: Out = Path("reports"),
+    json: Json = False,
+) -> None:
+    """Score a run again.
 
-    Works without the target, with the scorers of this version of rteval; the gates are then judged again. Gates, checks
-    and references are those of the scenario and the dataset when it ran.
+    Works without the target, with the scorers of this version of rteval; scorers that ask another service (judge) ask
+    what they have not asked before. The gates are then judged again. Without --scenario, gates, checks and scorers are
+    those of the scenario when it ran; references and expectations are always those of the dataset when it ran.
 
     \b
     Examples:
       rteval score latest
       rteval score support/latest --json
+      rteval score latest --scenario scenarios/with-judge.yaml
     """
-    from .judge import judge
     from .reporting.files import find_run
+    from .rescore import rescore
 
     with _our_errors(json):
-        _finish(judge(find_run(run_name, out)), _console(), json)
+        if scenario is None and (sets or set_files):
+            raise UsageError("--set and --set-file change a scenario", hint="name it with --scenario")
+        console = _console()
+        judgement = rescore(
+            find_run(run_name, out),
+            scenario,
+            sets=tuple(sets or ()),
+            set_files=tuple(set_files or ()),
+            say=lambda sentence: console.print(_visible(sentence), markup=False, highlight=False, soft_wrap=True),
+        )
+        _finish(judgement, console, json)
+
+
+@app.command()
+def history(
+    scenario: Annotated[
+        str | None,
+        typer.Argument(metavar="SCENARIO", help="Name of a scenario, or its file; default: all of them."),
+    ] = None,
+    out: Out = Path("reports"),
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="METRIC[.STAT]",
+            envvar="RTEVAL_METRIC",
+            help="What to show, e.g. ttfa_ms.p95 or input_wer; default: what the gates are about, and the headline "
+            "metrics. May be repeated.",
+        ),
+    ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option("--last", min=1, envvar="RTEVAL_LAST", help="Only so many of the newest runs of each scenario."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", envvar="RTEVAL_HTML", help="Write charts as one page that works offline."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show all runs of a scenario side by side.
+
+    What each run measured, with its 95 % interval, its gates and its verdict, oldest first. Works without the target.
+
+    \b
+    Examples:
+      rteval history
+      rteval history support --metric ttfa_ms.p95 --metric input_wer
+      rteval history scenarios/azure.yaml --last 30 --html reports/trend.html
+      rteval history support --json
+    """
+    from .history import read_history
+
+    with _our_errors(json):
+        found = read_history(out, scenario, metric or (), last=last).as_dict()
+        if html is not None:
+            from .reporting.html.history import write_history
+
+            write_history(html, found)
+            typer.echo(_visible(f"wrote {html}"), err=True)
+        if json:
+            _print_json(found)
+            return
+        from .reporting.history_text import history_tables
+
+        _print_tables(lambda console: history_tables(found, blocks=console.encoding.lower().startswith("utf")))
 
 
 @app.command()
@@ -469,6 +575,170 @@ def init(
         typer.echo(f"  rteval run {_visible(str(result.scenario))}", err=True)
 
 
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run folders, run ids, SCENARIO/latest or baseline files; the first is the base."
+        ),
+    ],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="AXIS",
+            envvar="RTEVAL_BY",
+            help="Compare the parts of one run: variant, an axis of its matrix, tag, or a column of the dataset.",
+        ),
+    ] = None,
+    slack: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slack",
+            metavar="METRIC=VALUE",
+            envvar="RTEVAL_SLACK",
+            help="A difference that does not matter, e.g. ttfa_ms=50, v2v_ms.p95=5%, input_wer=0.02; default: 5% of a "
+            "time, 0.01 of a rate. May be repeated.",
+        ),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", envvar="RTEVAL_MARKDOWN", help="Write the tables as Markdown."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            envvar="RTEVAL_HTML",
+            help="Write one page with both distributions and the items that changed.",
+        ),
+    ] = None,
+    out: Out = Path("reports"),
+    json: Json = False,
+) -> None:
+    """Compare runs, or the variants of one run.
+
+    Paired by item where the same items were run. Each metric is better, same, worse, or it cannot be told. Works
+    without the target. Exits 1 when any metric is worse, 2 when a comparison would mean nothing.
+
+    \b
+    Examples:
+      rteval compare support/20260102-030405-ab12 support/latest
+      rteval compare baselines/support.json latest --slack ttfa_ms=50 --html compare.html
+      rteval compare latest --by variant --markdown compare.md
+    """
+    from .comparison import as_dict, compare_runs, parse_slacks
+
+    with _our_errors(json):
+        found = compare_runs(runs, out, by=by, slacks=parse_slacks(slack or ()))
+        if markdown is not None:
+            from .reporting.compare_text import compare_markdown
+            from .reporting.files import write_text
+
+            write_text(markdown, compare_markdown(found))
+        if html is not None:
+            from .reporting.html.compare import write_compare
+
+            write_compare(html, found)
+        for path in filter(None, (markdown, html)):
+            typer.echo(_visible(f"wrote {path}"), err=True)
+        content = as_dict(found)
+        if json:
+            _print_json(content)
+        else:
+            from .reporting.compare_text import compare_tables
+
+            _print_tables(lambda _console: compare_tables(found))
+        raise typer.Exit(content["exit_code"])
+
+
+baseline = typer.Typer(
+    name="baseline", no_args_is_help=True, rich_markup_mode=None, help="Keep what later runs are held against."
+)
+app.add_typer(baseline)
+
+
+@baseline.command("save")
+def baseline_save(
+    run_name: RunName,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What is written, e.g. baselines/support.json.")],
+    out: Out = Path("reports"),
+    force: Annotated[
+        bool, typer.Option("--force", envvar="RTEVAL_FORCE", help="Also of a run that is partial or invalid.")
+    ] = False,
+) -> None:
+    """Write what comparisons need of a run to a small file.
+
+    It holds the samples of the headline metrics by item and session, hashes and versions, and no transcript: fit to
+    be committed. A scenario names it with `baseline: {file: FILE}`, and gates say `ttfa_ms.p95 < baseline * 1.10`.
+
+    \b
+    Examples:
+      rteval baseline save latest baselines/support.json
+      rteval baseline save support/20260102-030405-ab12 baselines/support.json
+    """
+    from .baseline import save_baseline
+
+    with _our_errors():
+        size = save_baseline(run_name, file, out, force=force)
+        typer.echo(f"{size / 1000:.1f} kB", err=True)
+        _print(os.fsencode(file))
+
+
+@app.command()
+def calibrate(
+    scenario: ScenarioFile,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=3, max=100, envvar="RTEVAL_REPEATS", help="How often it is run.")
+    ] = 5,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            "--write",
+            metavar="FILE",
+            envvar="RTEVAL_WRITE",
+            help="The copy, in the scenario's folder; default: NAME.calibrated.yaml.",
+        ),
+    ] = None,
+    out: Out = Path("reports"),
+    limit: Limit = None,
+    sets: Sets = None,
+    set_files: SetFiles = None,
+    force: Annotated[
+        bool, typer.Option("--force", envvar="RTEVAL_FORCE", help="Write over a copy that is there.")
+    ] = False,
+    json: Json = False,
+    no_progress: Quiet = False,
+) -> None:
+    """Propose gates from the spread of repeated runs.
+
+    Runs the scenario several times without gates, and writes a copy with gates that a night without a change would
+    miss once in a hundred, with a comment that says where they come from. Costs as much as so many runs.
+
+    \b
+    Examples:
+      rteval calibrate scenarios/support.yaml --repeats 5
+      rteval calibrate scenarios/azure.yaml --repeats 7 --write scenarios/azure.gated.yaml
+    """
+    from .calibrate import calibrate as propose
+    from .prepare import RunOptions
+
+    with _our_errors(json):
+        options = RunOptions(
+            sets=tuple(sets or ()), set_files=tuple(set_files or ()), out=out, limit=limit, progress=not no_progress
+        )
+        console = _console()
+        found = propose(scenario, options, console, repeats=repeats, write=write, force=force)
+        for line in found.lines:
+            console.print(_visible(line), markup=False, highlight=False, soft_wrap=True)
+        if json:
+            _print_json(found.as_dict())
+        else:
+            _print(os.fsencode(found.path))
+
+
 def main() -> None:
     """Entry point of the command ``rteval``."""
     _fill_closed_descriptors()
@@ -501,20 +771,31 @@ def _fill_closed_descriptors() -> None:
 
 
 @contextmanager
-def _our_errors(json: bool = False) -> Iterator[None]:
+def _our_errors(json: bool = False, *, announced: bool = False) -> Iterator[None]:
     try:
         yield
     except RtevalError as error:
         if json:
             _print_json({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
         _say_error(error)
+        if announced:
+            _announce_error(f"{error} ({error.hint})" if error.hint else str(error))
         raise typer.Exit(error.exit_code) from None
     except typer.Exit:
         raise
     except Exception as error:
         if json:
             _print_json({"error": f"{type(error).__name__}: {error}", "hint": None, "exit_code": RtevalError.exit_code})
+        if announced:
+            _announce_error(f"Look at rteval itself: a bug ended the run ({type(error).__name__})")
         raise
+
+
+def _announce_error(sentence: str) -> None:
+    from .reporting.ci import announce_error
+
+    for line in announce_error(sentence, os.environ):
+        typer.echo(line, err=True)
 
 
 def _say_error(error: RtevalError) -> None:
@@ -525,18 +806,30 @@ def _say_error(error: RtevalError) -> None:
 
 def _visible(text: str) -> str:
     """Text for a terminal: what a server, a file or an option brought in must not command it."""
-    return "".join(
+    text = "".join(
         letter.encode("unicode_escape").decode()
         if unicodedata.category(letter)[0] == "C" and letter != "\n"
         else letter
         for letter in text
     )
+    return _CI_COMMAND.sub(r"\g<0> ", text)
+
+
+# Nor must it command a CI service, which reads its commands from both streams: Azure Pipelines takes ##vso[ and GitHub
+# ##[ for one anywhere in a line, GitHub :: at its start.
+_CI_COMMAND = re.compile(r"##(?=(?:vso)?\[)|^\s*:(?=:)", re.IGNORECASE | re.MULTILINE)
 
 
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True)
+    class Stderr(Console):
+        """Rich's ends the process, in the middle of a run, when nobody reads its progress any more."""
+
+        def on_broken_pipe(self) -> None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+    return Stderr(stderr=True)
 
 
 def _labels(texts: Sequence[str]) -> dict[str, str]:
@@ -587,13 +880,13 @@ def _folders(texts: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def _finish(judgement: Judgement, console: Console, json: bool) -> None:
+def _finish(judgement: Judgement, console: Console, json: bool, *, announced: bool = False) -> None:
     """Say the verdict, print what programs read, and exit as the run ended."""
     from .reporting.files import read_run
-    from .reporting.words import say_gate, say_verdict
+    from .reporting.words import say_culprit, say_gate, say_verdict
 
     summary, recorded = judgement.summary, read_run(judgement.run_dir)
-    lines = [say_verdict(summary)]
+    lines = [say_verdict(summary), *filter(None, [say_culprit(summary)])]
     lines += [f"  {say_gate(gate)}" for gate in summary["gates"] if gate["verdict"] != "pass"]
     if summary["health"]["verdict"] == "invalid" and summary["state"] != "refused":
         lines += [f"  {reason}" for reason in summary["health"]["reasons"]]
@@ -604,11 +897,31 @@ def _finish(judgement: Judgement, console: Console, json: bool) -> None:
         lines += [f"hint: {refusal['hint']}"] if refusal.get("hint") else []
     for line in (*lines, *judgement.notes):
         console.print(_visible(line), markup=False, highlight=False, soft_wrap=True)
+    if announced:
+        from .reporting.ci import announce
+
+        for command in announce(recorded, summary, judgement.run_dir, os.environ):
+            typer.echo(command, err=True)
     if json:
         _print_json(judgement.summary)
     else:
         _print(os.fsencode(judgement.run_dir))
     raise typer.Exit(judgement.exit_code)
+
+
+def _print_tables(parts: Callable[[Console], Iterable[RenderableType]]) -> None:
+    """Write tables to stdout, as wide as it is."""
+    from rich.console import Console
+
+    page = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding, errors="backslashreplace")
+    on_terminal = sys.stdout.isatty()
+    # A pipe or a log has no width; what is cut off there cannot be scrolled to.
+    width = None if on_terminal or "COLUMNS" in os.environ else 200
+    console = Console(file=page, force_terminal=on_terminal, width=width, highlight=False)
+    for part in parts(console):
+        console.print(part)
+    page.flush()
+    _print(page.detach().getvalue().rstrip())
 
 
 def _print(line: bytes) -> None:
@@ -626,7 +939,8 @@ def _print(line: bytes) -> None:
 def _print_json(content: dict[str, Any]) -> None:
     from .reporting.files import json_text
 
-    _print(json_text(content).encode())
+    # The same JSON, in which no CI service finds a command.
+    _print(json_text(content).replace("##", "\\u0023#").encode())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from .client.auth import Credential
 from .errors import RunFolderError
 from .load.schedule import StartSpacing
 from .plan import PlannedTurn, spread_s
@@ -25,8 +24,7 @@ from .reporting.files import RUN, write_json
 from .run_facts import describe, utc_now
 from .shards import ShardWriter
 from .simulator.process import Simulator
-from .station import Station, quiet_gc
-from .targets import Address
+from .station import Credentials, Station, quiet_gc
 
 __all__ = ["GuestRun"]
 
@@ -44,7 +42,7 @@ class GuestRun:
 
     Args:
         prepared: the scenario with its dataset. What it says of when sessions start, and how many, has no effect.
-        credential: prepared; the run does not close it.
+        credentials: prepared; the run does not close them.
         folder: of the run, to be made.
         place: which process this is of those that share the load, from 0: each begins elsewhere in the dataset.
         heard: hears of each turn and each session when it is over.
@@ -58,7 +56,7 @@ class GuestRun:
     def __init__(
         self,
         prepared: Prepared,
-        credential: Credential,
+        credentials: Credentials,
         folder: Path,
         *,
         place: int = 0,
@@ -69,12 +67,12 @@ class GuestRun:
         self.turns = 0
         self.refusal: tuple[str, str | None] | None = None
         self._prepared = prepared
-        self._credential = credential
+        self._credentials = credentials
         self._place = place
         self._worker = f"w{place}"
         self._heard = heard
         self._broken = broken
-        self._rounds = _rounds(len(prepared.plan.groups), place)
+        self._rounds = _rounds(prepared.plan.sessions_of_pass, place)
         self._spacing = StartSpacing(prepared.scenario.limits.connects_per_s or 1 / spread_s(1, None))
         self._sessions: set[asyncio.Task[None]] = set()
         self._open = ExitStack()
@@ -92,18 +90,18 @@ class GuestRun:
         """
         with ExitStack() as stack:
             self._make_folder()
-            address = await self._address(stack)
+            server = await self._server(stack)
             station = self._station = Station(
                 self._prepared,
-                address,
-                self._credential,
+                server,
+                self._credentials,
                 run_id=self.folder.name,
                 worker=self._worker,
                 records=self,
                 audio=self.folder / "audio",
             )
             station.warm(self._warnings.append)
-            self._run_json = self._describe(address)
+            self._run_json = self._describe(server)
             self._write_run_json()
             self._writer = stack.enter_context(ShardWriter(self.folder, self._worker))
             stack.enter_context(quiet_gc())
@@ -156,7 +154,7 @@ class GuestRun:
     @property
     def sessions_open(self) -> int:
         """How many sessions are connected right now."""
-        return self._station.caller.sessions_open
+        return self._station.board.sessions_open
 
     def cut(self) -> None:
         """End what runs now: every session is cancelled and leaves its rows."""
@@ -195,9 +193,8 @@ class GuestRun:
     # ---- sessions ----
 
     def _next(self) -> tuple[str, Sequence[PlannedTurn]]:
-        number, group, attempt = next(self._rounds)
-        items = self._prepared.plan.groups[group]
-        return f"s{number:05d}", tuple(PlannedTurn(item, attempt) for item in items)
+        number, place, attempt = next(self._rounds)
+        return f"s{number:05d}", self._prepared.plan.turns_of(place, attempt)
 
     async def _hold(self, name: str, turns: Sequence[PlannedTurn], due_ns: int) -> None:
         """Hold a session, and what its connection leaves of it in further ones."""
@@ -208,7 +205,7 @@ class GuestRun:
             left = await self._station.hold(f"{name}.{part}", left, time.perf_counter_ns())
 
     async def _over_before(self, at_ns: int) -> bool:
-        stopping = self._station.caller.stopping
+        stopping = self._station.board.stopping
         seconds = (at_ns - time.perf_counter_ns()) / 1e9
         if seconds > 0:
             with suppress(TimeoutError):
@@ -216,11 +213,10 @@ class GuestRun:
                     await stopping.wait()
         return stopping.is_set()
 
-    async def _address(self, stack: ExitStack) -> Address:
-        """The target; for a scenario that brings its own, an embedded server of this process."""
-        address = self._prepared.address
-        if not address.embedded:
-            return address
+    async def _server(self, stack: ExitStack) -> str | None:
+        """Where an embedded server of this process listens, for a scenario that brings its own."""
+        if not self._prepared.address.embedded:
+            return None
         behaviour = self._prepared.scenario.target.behaviour
         simulator = Simulator(
             datasets=[self._prepared.dataset.path],
@@ -229,7 +225,7 @@ class GuestRun:
         )
         stack.callback(simulator.stop)
         await asyncio.to_thread(simulator.start)
-        return address.at(simulator.url)
+        return simulator.url
 
     # ---- the run folder ----
 
@@ -239,9 +235,9 @@ class GuestRun:
         except OSError as error:
             raise RunFolderError(f"cannot make the run folder {self.folder}: {error.strerror}") from error
 
-    def _describe(self, address: Address) -> dict[str, Any]:
-        content = describe(self._prepared, RunOptions(), address, run_id=self.folder.name, engine="locust")
-        content["target"]["credential"] = self._credential.kind
+    def _describe(self, server: str | None) -> dict[str, Any]:
+        content = describe(self._prepared, RunOptions(), server, run_id=self.folder.name, engine="locust")
+        content["target"]["credential"] = self._credentials.kind
         content["planned"] = dict.fromkeys(content["planned"])
         content["load"] |= {"peak": None, "duration_s": None, "stages": [], "arrivals": None, "asked": []}
         return content
@@ -250,14 +246,14 @@ class GuestRun:
         write_json(self.folder / RUN, self._run_json)
 
     def _finish(self) -> None:
-        content, caller = self._run_json, self._station.caller
-        self.refusal = None if self._any_ready else caller.first_refusal
+        content, board = self._run_json, self._station.board
+        self.refusal = None if self._any_ready else board.first_refusal
         try:
             self._open.close()  # the last sample of health, the last recordings, the last lines of the shard
         finally:
             content["ended_ns"] = time.perf_counter_ns()
             content["ended_at"] = utc_now()
-            content["live"] |= {"sessions_peak": caller.sessions_peak, "warnings": self._warnings}
+            content["live"] |= {"sessions_peak": board.sessions_peak, "warnings": self._warnings}
             if self.refusal is not None:
                 content["refusal"] = {"message": self.refusal[0], "hint": self.refusal[1]}
             reason = "error" if self._failure is not None else "refused" if self.refusal is not None else "finished"
@@ -265,11 +261,11 @@ class GuestRun:
             self._write_run_json()
 
 
-def _rounds(groups: int, place: int) -> Iterator[tuple[int, int, int]]:
-    """Number, group and attempt of each session: round and round, from a place where no other process begins.
+def _rounds(sessions: int, place: int) -> Iterator[tuple[int, int, int]]:
+    """Number, place in its pass and attempt of each session: round and round, each process from a place of its own.
 
     Steps of the golden ratio keep the places apart, however many there are.
     """
-    first = int(groups * (place * _GOLDEN % 1))
+    first = int(sessions * (place * _GOLDEN % 1))
     for number in count():
-        yield number, (first + number) % groups, 1 + number // groups
+        yield number, (first + number) % sessions, 1 + number // sessions

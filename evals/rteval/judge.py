@@ -7,17 +7,20 @@ are the shards removed. A judge that dies anywhere leaves a folder that can be j
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .analysis.gates import DEFAULT_GATE, Gate, GateResult, judge_gates, parse_gates
+from .analysis.gates import DEFAULT_GATE, Gate, parse_gates
+from .analysis.judging import GateResult, Verdict, judge_gates
+from .analysis.metrics import SCORERS
 from .analysis.verdict import End, Facts, exit_code, run_state
 from .errors import RunFolderError
 from .records import SCHEMA_VERSION
 from .reporting.files import (
+    BASELINE,
     JUNIT,
     PAGE,
     RUN,
@@ -25,6 +28,7 @@ from .reporting.files import (
     SUMMARY_MD,
     TURNS_CSV,
     point_latest,
+    read_json,
     read_run,
     replace_file,
     write_csv,
@@ -32,22 +36,33 @@ from .reporting.files import (
     write_text,
 )
 from .reporting.rows import failed_turns, kinds_of_failure
+from .scoring.answer_audio import AUDIO_COLUMNS, measure_answers
 from .scoring.normalize import NORMALIZERS
-from .scoring.turns import TEXTS, Scoring, is_content_column, score_turns
+from .scoring.scores import SCORES, read_scored, score_columns, score_entries
+from .scoring.turns import QUOTING, TEXTS, Scoring, is_content_column, score_turns
 from .shards import COPIES, SHARDS, Record, Torn, alone, is_writing, iter_shards, shard_paths
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .analysis.aggregate import Tables
+    from .analysis.compare import RunEvidence
+    from .analysis.subject import Subject
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Judgement", "ScoreTurns", "judge"]
 
 STAGING = ".tables"
 READ_SHARDS = ".shards.read"
 RECORDS = ("duplicates", "torn_lines")
 PAGE_DELTAS = 1_000_000
 """The page gets the deltas of a run that has no more than this."""
+
+
+ScoreTurns = Callable[["pd.DataFrame", Path, Mapping[str, Any]], object]
+"""Runs a scenario's scorers over the turns of a run folder (with its ``run.json``) and keeps there what they found.
+
+It is passed in: scorers may ask other services, and the judging half reaches nothing but the folder.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +84,13 @@ class Judgement:
     notes: tuple[str, ...] = ()
 
 
-def judge(run_dir: Path, *, reports_written: bool = True) -> Judgement:
+def judge(
+    run_dir: Path,
+    *,
+    reports_written: bool = True,
+    score: ScoreTurns | None = None,
+    judged_by: Mapping[str, Any] | None = None,
+) -> Judgement:
     """Judge a run folder: make or renew its tables, score, measure, decide, and write what is read by others.
 
     The same folder always gets the same ``summary.json``, byte for byte.
@@ -78,21 +99,25 @@ def judge(run_dir: Path, *, reports_written: bool = True) -> Judgement:
         run_dir: folder with ``run.json`` and shards or tables.
         reports_written: write the reports for people too, as ``report.formats`` of the run says: ``summary.md``,
             ``junit.xml``, ``report.html``. ``summary.json`` and the tables are always written.
+        score: runs the scorers that ``run.json`` names; by default what they found before is read.
+        judged_by: what takes the place of keys of ``run.json`` from now on, e.g. other ``gates`` and ``scoring``.
 
     Raises:
         RunFolderError: the folder holds no readable run, the run still goes, or the disk is full.
         GateError: a gate in ``run.json`` cannot be read.
     """
     with alone(run_dir):
-        return _judge(run_dir, reports_written=reports_written)
+        return _judge(run_dir, reports_written=reports_written, score=score, judged_by=judged_by or {})
 
 
-def _judge(run_dir: Path, *, reports_written: bool) -> Judgement:
-    run = read_run(run_dir)
+def _judge(
+    run_dir: Path, *, reports_written: bool, score: ScoreTurns | None, judged_by: Mapping[str, Any]
+) -> Judgement:
+    run = read_run(run_dir) | dict(judged_by)
     _refuse_running(run_dir)
     gates = _gates(run)
     with _sources(run_dir, run) as source:
-        tables, notes = _tables(source, run)
+        tables, notes = _tables(source, run_dir, run, score)
         kept = _put_in_place(source, run_dir, run, tables)
     summary, results = _summary(run_dir, run, tables, gates)
     write_json(run_dir / SUMMARY, summary)
@@ -162,7 +187,9 @@ def _sources(run_dir: Path, run: Mapping[str, Any]) -> Iterator[_Source]:
 # ---- rows -> tables ----
 
 
-def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]:
+def _tables(
+    source: _Source, run_dir: Path, run: Mapping[str, Any], score: ScoreTurns | None
+) -> tuple[Tables, list[str]]:
     """The whole tables, texts included where the source has them; and notes."""
     import pandas as pd
 
@@ -183,6 +210,7 @@ def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]
         read_table,
     )
     from .analysis.table import SESSION_ORDER, TURN_ORDER, derive_sessions, derive_turns, expand_meta
+    from .analysis.variants import axis_columns
 
     if not source.fresh:
         check_tables(source.folder)
@@ -191,17 +219,26 @@ def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]
     raw = turns[[name for name in RAW_TURNS if name in names and name != "meta"]]
     meta = expand_meta(turns["meta"]) if source.fresh else turns[[name for name in names if name.startswith(META)]]
     notes = []
-    if all(name in names for name in TEXTS):
+    has_texts = all(name in names for name in TEXTS)
+    if has_texts:
         content = score_turns(turns, _scoring(run))
     else:
         notes.append("this run kept no transcripts: its scores are those of its end, they cannot be made anew")
         content = turns[[name for name in names if is_content_column(name)]]
+    if source.fresh or score is not None or not all(name in names for name in AUDIO_COLUMNS):
+        sound = measure_answers(raw, run_dir)
+    else:
+        sound = turns[list(AUDIO_COLUMNS)]
     deltas = source.folder / DELTAS
     derived, gaps = derive_turns(raw, iter_turn_deltas(deltas), count_rows(deltas))
     sessions = read_table(source.folder / SESSIONS, list(RAW_SESSIONS), order=SESSION_ORDER)
+    whole = pd.concat([raw, axis_columns(raw["variant"], run), derived, content, sound, meta], axis=1)
+    if score is not None and has_texts:
+        score(whole, run_dir, run)
+    scores, entries, more = _scores(run_dir, run, whole, has_texts=has_texts)
     tables = Tables(
-        turns=pd.concat([raw, derived, content, meta], axis=1),
-        sessions=pd.concat([sessions, derive_sessions(sessions)], axis=1),
+        turns=pd.concat([whole, scores], axis=1),
+        sessions=pd.concat([sessions, axis_columns(sessions["variant"], run), derive_sessions(sessions)], axis=1),
         gaps_ms=gaps,
         health=read_health(source.folder / HEALTH),
         asked=asked_load(run),
@@ -210,16 +247,42 @@ def _tables(source: _Source, run: Mapping[str, Any]) -> tuple[Tables, list[str]]
         sessions_peak=(run.get("live") or {}).get("sessions_peak") or None,
         duplicates=source.duplicates,
         torn_lines=source.torn_lines,
+        scores=entries,
     )
-    return tables, notes
+    return tables, notes + more
+
+
+def _scores(
+    run_dir: Path, run: Mapping[str, Any], turns: pd.DataFrame, *, has_texts: bool
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]], list[str]]:
+    """What scorers found: columns of the turns, entries of metrics, and who found nothing."""
+    import pandas as pd
+
+    announced = [name for name in run.get("checks") or () if name.startswith(SCORERS)]
+    columns, notes = [pd.DataFrame(index=turns.index)], []
+    entries: dict[str, dict[str, Any]] = {}
+    for name, options in ((run.get("scoring") or {}).get("scorers") or {}).items():
+        content = read_scored(run_dir / SCORES / f"{name}.json", options)
+        if content is not None:
+            columns.append(score_columns(name, content, turns))
+        else:
+            content = {"reason": "`rteval score RUN` has yet to do it" if has_texts else "there are no transcripts"}
+        entries |= score_entries(name, content, announced)
+        if content.get("reason"):
+            notes.append(f"scorer {name}: not scored: {content['reason']}")
+    return pd.concat(columns, axis=1), entries, notes
+
+
+def _texts_are_kept(run: Mapping[str, Any]) -> bool:
+    return bool((run.get("report") or {}).get("transcripts", "full") != "none")
 
 
 def _put_in_place(source: _Source, run_dir: Path, run: dict[str, Any], tables: Tables) -> pd.DataFrame:
     """Write the final tables, read them back, and only then forget the shards. Returns the turns as they are kept."""
     from .analysis.store import DELTAS, HEALTH, SESSIONS, TURNS, same_rows, write_table
 
-    texts = (run.get("report") or {}).get("transcripts", "full") != "none"
-    turns = tables.turns if texts else tables.turns.drop(columns=list(TEXTS), errors="ignore")
+    quoting = [*TEXTS, *QUOTING]
+    turns = tables.turns if _texts_are_kept(run) else tables.turns.drop(columns=quoting, errors="ignore")
     if source.fresh:
         for name in (DELTAS, HEALTH):
             (source.folder / name).replace(run_dir / name)
@@ -247,20 +310,27 @@ def _summary(
     run_dir: Path, run: Mapping[str, Any], tables: Tables, gates: list[Gate]
 ) -> tuple[dict[str, Any], list[GateResult]]:
     from .analysis.aggregate import count, measure
+    from .analysis.breakdown import breakdowns
+    from .analysis.culprit import find_culprit
     from .analysis.health import judge_health
     from .analysis.load import compare_load
+    from .analysis.samples import add_intervals
+    from .analysis.subject import subject_of
+    from .analysis.variants import measure_variants
 
     metrics = measure(tables)
     counts = count(tables, planned_turns=(run.get("planned") or {}).get("turns"))
     health = judge_health(tables.health, run.get("limits") or {}, warm_until_ns=tables.asked.warm_until_ns)
     invalid = health["reasons"][0] if health["verdict"] == "invalid" else None
-    results = judge_gates(gates, metrics, invalid=invalid)
+    subject = subject_of(run, tables, invalid=invalid is not None)
+    statistics = add_intervals(metrics, subject.observed)
+    results = judge_gates(gates, metrics, invalid=invalid, evidence=_evidence(run_dir, run, subject))
     facts = Facts(
         end=_end(run),
         ready=counts["sessions_ready"] > 0 if counts["sessions"] else None,
         invalid=invalid is not None,
         complete=not counts["not_recorded"],
-        verdicts=[result.verdict for result in results],
+        verdicts=[result.verdict if result.missed else Verdict.PASS for result in results],
     )
     summary = {
         "schema_version": SCHEMA_VERSION,
@@ -273,8 +343,29 @@ def _summary(
         "health": health,
         "load": compare_load(tables.asked, tables.turns, tables.sessions),
         "counts": counts,
+        "statistics": statistics,
+        "breakdown": breakdowns(subject),
+        "variants": measure_variants(tables, run),
     }
+    culprit = find_culprit(run, summary, kinds_of_failure(tables.turns))
+    summary["culprit"] = culprit.as_dict() if culprit is not None else None
     return summary, results
+
+
+def _evidence(run_dir: Path, run: Mapping[str, Any], subject: Subject) -> RunEvidence:
+    """The run's samples and its baseline, of which the folder holds a copy: the verdict comes out again anywhere."""
+    from .analysis.compare import RunEvidence
+    from .analysis.subject import subject_of_baseline
+
+    said = run.get("baseline") or {}
+    forgiven = said.get("missing") == "skip"
+    path = run_dir / BASELINE
+    if not path.is_file():
+        return RunEvidence(subject, missing=said.get("reason") or "there is no baseline", forgiven=forgiven)
+    try:
+        return RunEvidence(subject, subject_of_baseline(read_json(path), str(said.get("label") or "the baseline")))
+    except ValueError as error:
+        raise RunFolderError(f"{path}: {error}") from error
 
 
 def _gates(run: Mapping[str, Any]) -> list[Gate]:

@@ -29,8 +29,8 @@ class Ledger:
 
     Attributes:
         incidents: what happened that every report must say.
-        any_ready: whether any session became ready.
-        first_refusal: what the target said to the first session that did not.
+        ready: the variants of which a session became ready.
+        refused: what the target said to the first session of a variant that did not.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Ledger:
         self._writers: dict[str, ShardWriter] = {}
         self._open = ExitStack()
         self.incidents: list[str] = []
-        self.any_ready = False
-        self.first_refusal: str | None = None
+        self.ready: set[str | None] = set()
+        self.refused: dict[str | None, str] = {}
 
     def open(self, worker: str) -> None:
         """Make the shard of a worker.
@@ -78,6 +78,22 @@ class Ledger:
             except RunFolderError as error:
                 self._unwritable(error)
 
+    @property
+    def any_ready(self) -> bool:
+        """Whether any session became ready."""
+        return bool(self.ready)
+
+    @property
+    def first_refusal(self) -> str | None:
+        """What the target said to the first session that did not."""
+        return next(iter(self.refused.values()), None)
+
+    def name_refused_variants(self) -> None:
+        """Say of each variant that the target never let in, while it let in others: its numbers are of refusals."""
+        for variant, why in self.refused.items():
+            if self.ready and variant is not None and variant not in self.ready:
+                self.incident(f"variant {variant}: no session became ready: {why}")
+
     # ---- what this process records ----
 
     def turn(self, record: TurnRecord) -> None:
@@ -92,11 +108,16 @@ class Ledger:
         """A second has passed: what came in it goes to disk."""
         self.received(sample.worker, encode_record(sample), sample)
 
-    def not_held(self, facts: RowFacts, left: Iterable[Left]) -> None:
-        """Leave the rows of sessions that nobody held; those that were due and found no place are told apart."""
+    def not_held(self, facts: Callable[[str | None], RowFacts], left: Iterable[Left]) -> None:
+        """Leave the rows of sessions that nobody held; those that were due and found no place are told apart.
+
+        Args:
+            facts: what rows of a variant have in common.
+            left: the sessions.
+        """
         for session in left:
             for position, planned in enumerate(session.turns):
-                record = planned_row(facts, session.name, position, planned)
+                record = planned_row(facts(planned.variant), session.name, position, planned)
                 if session.due_ns is not None:
                     record.due_ns = session.due_ns
                     record.error_code = "not_started"
@@ -117,9 +138,10 @@ class Ledger:
                 if (limit := self._rules.turn_ended(record.outcome)) is not None:
                     self._limit(limit)
             case SessionRecord():
-                self.any_ready = self.any_ready or record.outcome == "ready"
-                if record.outcome in ("refused", "timeout") and self.first_refusal is None:
-                    self.first_refusal = record.error_message or record.error_code
+                if record.outcome == "ready":
+                    self.ready.add(record.variant)
+                elif record.outcome in ("refused", "timeout"):
+                    self.refused.setdefault(record.variant, record.error_message or record.error_code or record.outcome)
                 self._tally.session(record)
             case HealthSample():
                 self._tally.worker(WorkerState.of(record))

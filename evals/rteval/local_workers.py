@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ __all__ = ["LocalWorkers", "auto_workers"]
 _END_S = 10.0
 _NOT_FOR_WORKERS = ("RTEVAL_WORKER_DATASET", "RTEVAL_MAX_WAIT")
 """Variables that mean something else, or something more, to ``rteval worker`` than to ``rteval run``."""
-_LAST_LINES = 20
+_LAST_BYTES = 4000
 
 
 def auto_workers() -> int:
@@ -54,7 +53,7 @@ class LocalWorkers:
         ]
         self._processes: list[Process] = []
         self._readers: list[asyncio.Task[None]] = []
-        self._said: deque[str] = deque(maxlen=_LAST_LINES)
+        self._said: dict[int, bytes] = {}
 
     async def __aenter__(self) -> LocalWorkers:
         """Start them."""
@@ -76,16 +75,12 @@ class LocalWorkers:
             self._readers.append(asyncio.create_task(self._listen(process)))
         return self
 
-    @property
-    def pids(self) -> list[int]:
-        """Of those that were started."""
-        return [process.pid for process in self._processes]
-
     def failure(self) -> str | None:
         """A sentence once one of them has ended by itself."""
-        for number, process in enumerate(self._processes, start=1):
-            if process.returncode is not None:
-                said = " ".join(line.removeprefix("error: ") for line in self._said) or "it said nothing"
+        for number, (process, reader) in enumerate(zip(self._processes, self._readers, strict=True), start=1):
+            if process.returncode is not None and reader.done():
+                lines = self._said.get(process.pid, b"").decode("utf-8", "replace").splitlines()
+                said = " ".join(line.strip().removeprefix("error: ") for line in lines) or "it said nothing"
                 return f"worker process {number} ended with exit code {process.returncode}: {said}"
         return None
 
@@ -107,6 +102,7 @@ class LocalWorkers:
         await asyncio.gather(*self._readers, return_exceptions=True)
 
     async def _listen(self, process: Process) -> None:
+        # By the piece and not by the line, of which one may be longer than a reader takes.
         assert process.stderr is not None
-        async for line in process.stderr:
-            self._said.append(line.decode("utf-8", "replace").strip())
+        while piece := await process.stderr.read(_LAST_BYTES):
+            self._said[process.pid] = (self._said.get(process.pid, b"") + piece)[-_LAST_BYTES:]

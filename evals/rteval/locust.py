@@ -41,9 +41,9 @@ from .records import Outcome, SessionRecord, TurnRecord
 if TYPE_CHECKING:
     from locust.env import Environment
 
-    from .client.auth import Credential
     from .guest import GuestRun
     from .prepare import Prepared
+    from .station import Credentials
 
 __all__ = ["RealtimeUser"]
 
@@ -94,7 +94,7 @@ class _Host:
         self._loop = GuestLoop(loop_factory())
         # Held while a run begins and while it ends: whoever wants the other has to wait.
         self._lock = RLock()
-        self._ready: tuple[Prepared, Credential] | None = None
+        self._ready: tuple[Prepared, Credentials] | None = None
         self._run: GuestRun | None = None
         self._over = False
         self._interrupts = 0
@@ -109,14 +109,14 @@ class _Host:
 
     # ---- before a test ----
 
-    def prepare(self) -> tuple[Prepared, Credential]:
-        """Read and check the scenario, and find the credential; once.
+    def prepare(self) -> tuple[Prepared, Credentials]:
+        """Read and check the scenario, and find its credentials; once.
 
         Raises:
             RtevalError: something is wrong with it, in one sentence or a list of them.
         """
         from .prepare import RunOptions, prepare
-        from .station import find_credential
+        from .station import Credentials
 
         with self._lock:
             if self._ready is None:
@@ -127,10 +127,11 @@ class _Host:
                 if gevent.get_hub().loop.default:  # of the main thread, the one that gets signals
                     # Python's own handler would raise KeyboardInterrupt inside the loop.
                     gevent.signal_handler(signal.SIGINT, self.interrupt)
-                credential = find_credential(prepared.address, _log.warning)
-                self._loop.submit(credential.prepare).wait()
-                _log.info("%s: %s", prepared.scenario.name, prepared.address.described())
-                self._ready = prepared, credential
+                credentials = Credentials(prepared, _log.warning)
+                self._loop.submit(credentials.prepare).wait()
+                for target in dict.fromkeys(variant.address.described() for variant in prepared.variants):
+                    _log.info("%s: %s", prepared.scenario.name, target)
+                self._ready = prepared, credentials
             return self._ready
 
     # ---- a test ----
@@ -151,11 +152,11 @@ class _Host:
             if self._run is not None or self._over:
                 return self._run
             try:
-                prepared, credential = self.prepare()
+                prepared, credentials = self.prepare()
                 place = max(0, getattr(self._environment.runner, "worker_index", 0))
                 run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}-w{place}"
                 folder = Path(os.environ.get("RTEVAL_OUT") or "reports") / prepared.scenario.name / run_id
-                run = GuestRun(prepared, credential, folder, place=place, heard=self._heard, broken=self._break)
+                run = GuestRun(prepared, credentials, folder, place=place, heard=self._heard, broken=self._break)
                 self._loop.submit(run.open).wait()
             except RtevalError as error:
                 self._break(error)

@@ -285,12 +285,28 @@ def _tool_call_fault(value: object) -> _Fault:
     return None
 
 
+def _entities_fault(value: object) -> _Fault:
+    cure = 'write a list of texts, or of {"value": "...", "type": "...", "aliases": ["..."]}'
+    if not isinstance(value, list) or not value:
+        return f"is {_kind(value)}", cure
+    for entry in value:
+        inner = entry if isinstance(entry, dict) else {"value": entry}
+        if not isinstance(inner.get("value"), str) or not re.search(r"\w", inner["value"]):
+            return f"holds {_kind(entry)}, which names nothing", cure
+        if set(inner) - {"value", "type", "aliases"} or not isinstance(inner.get("type", ""), str):
+            return f"{inner['value']!r} has other keys than value, type and aliases, or a type that is no text", cure
+        if "aliases" in inner and _texts_fault(inner["aliases"]):
+            return f"{inner['value']!r} has aliases that are no texts", cure
+    return None
+
+
 _EXPECTATIONS: Final[dict[str, Callable[[object], _Fault]]] = {
     "answer": _prompt_fault,
     "contains": _texts_fault,
     "regex": _regex_fault,
     "equals": _prompt_fault,
     "tool_call": _tool_call_fault,
+    "entities": _entities_fault,
 }
 
 

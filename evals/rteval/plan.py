@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .corpus import Dataset, Item
     from .scenario_model import Load, Scenario
 
-__all__ = ["START_GAP_S", "Plan", "PlannedTurn", "SessionPlan", "plan", "spread_s"]
+__all__ = ["START_GAP_S", "Group", "Plan", "PlannedTurn", "SessionPlan", "plan", "spread_s"]
 
 # For the estimate only: what an ordinary service takes. Nothing is measured against these.
 TYPICAL_CONNECT_S = 0.3
@@ -37,10 +37,18 @@ Points = tuple[tuple[float, float], ...]
 
 
 class PlannedTurn(NamedTuple):
-    """One turn to be run: an item and the how-manieth time it is (from 1)."""
+    """One turn to be run: an item, the how-manieth time it is (from 1), and with which variant of the scenario."""
 
     item: Item
     attempt: int
+    variant: str | None = None
+
+
+class Group(NamedTuple):
+    """The items of one session of each pass, and the number of the variant whose session it is."""
+
+    variant: int
+    items: tuple[Item, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +71,13 @@ class Plan:
     It is *exact* when every item is run a fixed number of times, and *endless* when it goes over the dataset until its
     time is over. What is only known of an exact run in advance is a guess from typical answers for an endless one.
 
+    Variants of a scenario are interleaved: what the hour does to a target, it does to all of them. Within a block, the
+    same items with each variant, the order changes so that over the blocks every variant stands in every place, and
+    after every other one, equally often.
+
     Attributes:
-        groups: the items of each session of one pass over the dataset.
+        blocks: the sessions of one pass over the dataset; those that begin with the same item are together.
+        variants: names of the scenario's variants; ``None`` is that of a scenario without.
         passes: how many passes there are; ``None``: the run is endless.
         sessions_at_once: the most that are open together; in the open model about so many.
         expected_turns: turns of the whole run; a guess when it is endless.
@@ -76,7 +89,8 @@ class Plan:
         doubts: why the run may not do what was asked, a sentence each, for people.
     """
 
-    groups: tuple[tuple[Item, ...], ...]
+    blocks: tuple[tuple[Group, ...], ...]
+    variants: tuple[str | None, ...]
     passes: int | None
     sessions_at_once: int
     expected_turns: int
@@ -94,20 +108,51 @@ class Plan:
     @property
     def session_count(self) -> int | None:
         """Number of sessions; ``None`` when the run is endless."""
-        return None if self.passes is None else len(self.groups) * self.passes
+        return None if self.passes is None else self.sessions_of_pass * self.passes
+
+    @cached_property
+    def sessions_of_pass(self) -> int:
+        """Number of sessions of one pass over the dataset."""
+        return sum(map(len, self.blocks))
 
     @cached_property
     def sessions(self) -> tuple[SessionPlan, ...]:
         """All sessions in order; those of the first pass when the run is endless."""
-        return tuple(itertools.islice(self.stream(), len(self.groups) * (self.passes or 1)))
+        return tuple(itertools.islice(self.stream(), self.sessions_of_pass * (self.passes or 1)))
 
     def stream(self) -> Iterator[SessionPlan]:
         """The sessions in the order in which they are started, pass after pass; without end when the run is endless."""
         index = itertools.count()
         attempts = itertools.count(1) if self.passes is None else iter(range(1, self.passes + 1))
         for attempt in attempts:
-            for group in self.groups:
-                yield SessionPlan(next(index), tuple(PlannedTurn(item, attempt) for item in group))
+            for place in range(self.sessions_of_pass):
+                yield SessionPlan(next(index), self.turns_of(place, attempt))
+
+    def turns_of(self, place: int, attempt: int) -> tuple[PlannedTurn, ...]:
+        """The turns of one session.
+
+        Args:
+            place: of the session in its pass, from 0.
+            attempt: the pass, from 1.
+        """
+        number, within = self._places[place]
+        block = self.blocks[number]
+        if len(block) == 1:
+            group = block[0]
+        else:
+            order = self._orders[(number + attempt - 1) % len(self._orders)]
+            group = sorted(block, key=lambda group: order[group.variant])[within]
+        name = self.variants[group.variant]
+        return tuple(PlannedTurn(item, attempt, name) for item in group.items)
+
+    @cached_property
+    def _places(self) -> tuple[tuple[int, int], ...]:
+        return tuple((number, within) for number, block in enumerate(self.blocks) for within in range(len(block)))
+
+    @cached_property
+    def _orders(self) -> tuple[tuple[int, ...], ...]:
+        """For each block one after the other, the place of each variant."""
+        return _balanced(len(self.variants))
 
     @property
     def turns(self) -> int | None:
@@ -117,26 +162,54 @@ class Plan:
     @cached_property
     def items(self) -> int:
         """Number of different items."""
-        return len({item.id for group in self.groups for item in group})
+        return len({item.id for block in self.blocks for group in block for item in group.items})
 
 
 def plan(scenario: Scenario, dataset: Dataset) -> Plan:
     """Deal the items out to sessions.
 
     Items with the same ``conversation_id`` share one session of their own, in their order; the others fill sessions of
-    ``conversation.items_per_session``. Each repeat is a pass over the whole dataset, in new sessions.
+    ``conversation.items_per_session``. Each repeat is a pass over the whole dataset, in new sessions. Each
+    variant of the scenario holds every session.
 
     Raises:
         ScenarioError: these are more turns than a plan can hold.
     """
-    turns = len(dataset.items) * scenario.load.repeat
+    variants = len(scenario.variants)
+    turns = len(dataset.items) * scenario.load.repeat * variants
     if turns > MOST_TURNS:
         where = scenario.where("load.repeat")
-        raise ScenarioError(f"{where}: makes {turns} turns of {len(dataset.items)} items; {MOST_TURNS} is the most")
-    groups = tuple(map(tuple, _groups(dataset.items, scenario.conversation.items_per_session)))
-    guess = _Guess(scenario, groups)
+        of = f"{len(dataset.items)} items" + (f" and {variants} variants" if variants > 1 else "")
+        raise ScenarioError(f"{where}: makes {turns} turns of {of}; {MOST_TURNS} is the most")
+    guess = _Guess(scenario, _blocks(scenario, dataset.items))
     ends_s = scenario.load.ends_s
-    return guess.exact() if ends_s is None or not groups else guess.endless(ends_s)
+    return guess.exact() if ends_s is None or not dataset.items else guess.endless(ends_s)
+
+
+def _blocks(scenario: Scenario, items: Sequence[Item]) -> tuple[tuple[Group, ...], ...]:
+    """The sessions of all variants by their first item, in the items' order."""
+    order = {item.id: number for number, item in enumerate(items)}
+    by_size: dict[int, list[tuple[Item, ...]]] = {}
+    blocks: dict[int, list[Group]] = {}
+    for number, variant in enumerate(scenario.variants):
+        size = variant.scenario.conversation.items_per_session
+        if size not in by_size:
+            by_size[size] = [tuple(group) for group in _groups(items, size)]
+        for group in by_size[size]:
+            blocks.setdefault(order[group[0].id], []).append(Group(number, group))
+    return tuple(tuple(blocks[first]) for first in sorted(blocks))
+
+
+def _balanced(count: int) -> tuple[tuple[int, ...], ...]:
+    """Orders of so many things, as the place of each: all take every place, and follow every other, equally often.
+
+    Source: E. J. Williams, Experimental designs balanced for the estimation of residual effects of treatments, 1949.
+    """
+    first = [(number + 1) // 2 if number % 2 else -(number // 2) % count for number in range(count)]
+    rows = [[(thing + shift) % count for thing in first] for shift in range(count)]
+    if count % 2 and count > 1:
+        rows = [row for each in rows for row in (each, each[::-1])]
+    return tuple(tuple(row.index(thing) for thing in range(count)) for row in rows)
 
 
 def _groups(items: Sequence[Item], per_session: int) -> list[list[Item]]:
@@ -166,12 +239,16 @@ def spread_s(changes: int, ramp_s: float | None) -> float:
 class _Guess:
     """What a run comes to if every answer is a typical one."""
 
-    def __init__(self, scenario: Scenario, groups: tuple[tuple[Item, ...], ...]) -> None:
-        self._groups = groups
+    def __init__(self, scenario: Scenario, blocks: tuple[tuple[Group, ...], ...]) -> None:
+        self._blocks = blocks
+        self._variants = tuple(variant.name for variant in scenario.variants)
         self._load = scenario.load
-        self._lengths_s = [_session_s(scenario, group) for group in groups]
-        self._turns = sum(map(len, groups))
-        self._audio_s = sum(item.duration_s for group in groups for item in group)
+        groups = [group for block in blocks for group in block]
+        self._groups = [group.items for group in groups]
+        held = [variant.scenario for variant in scenario.variants]
+        self._lengths_s = [_session_s(held[group.variant], group.items) for group in groups]
+        self._turns = sum(map(len, self._groups))
+        self._audio_s = sum(item.duration_s for group in groups for item in group.items)
         self._connects_per_s = scenario.limits.connects_per_s
         self._wall_s = math.inf if scenario.limits.wall_s is None else scenario.limits.wall_s
 
@@ -197,7 +274,8 @@ class _Guess:
         duration_s = min(end_s, self._wall_s)
         asked_until_s = duration_s if load.arrivals is None else min(due_s, self._wall_s)
         return Plan(
-            groups=self._groups,
+            blocks=self._blocks,
+            variants=self._variants,
             passes=passes,
             sessions_at_once=at_once,
             expected_turns=self._turns * passes,
@@ -226,7 +304,8 @@ class _Guess:
         turns = count * self._turns / len(self._groups)
         measured = round(turns * after_warmup)
         return Plan(
-            groups=self._groups,
+            blocks=self._blocks,
+            variants=self._variants,
             passes=None,
             sessions_at_once=self._at_once(),
             expected_turns=max(1, round(turns)),

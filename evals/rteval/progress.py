@@ -257,11 +257,10 @@ class RunningTally:
         ]
 
     def _open(self) -> str:
-        asked = self._sessions_asked()
-        rate = self._arrivals_per_s()
-        if rate is not None:
+        asked, rate = self._sessions_asked(), self._arrivals_per_s()
+        if rate:
             return f"{self.sessions_open} open at {_rate(rate)}/s"
-        return f"{self.sessions_open} open" if asked is None else f"{self.sessions_open} of {asked} open"
+        return f"{self.sessions_open} open" if not asked else f"{self.sessions_open} of {asked} open"
 
     def rows(self, most: int) -> list[tuple[str, ...]]:
         """Name, slots asked, sessions open, turns, turns a second, send lag p99 and CPU of each worker, and of all.

@@ -130,6 +130,7 @@ class TurnRecord:
         turn: 0-based position in its session.
         attempt: 1-based repetition of the item (``load.repeat``).
         modality: ``audio`` or ``text``: how the user's side was given.
+        prompt: what was sent of a text item: its text, or its instructions where it has no text.
         expect: the dataset's expectations, for scoring later; ``None`` when the item has none.
         meta: the dataset's unknown columns, kept for grouping.
         output_rate_bytes_per_s: bytes of one second of the answer's audio: turns delta sizes into time.
@@ -200,6 +201,7 @@ class TurnRecord:
     oddities: tuple[str, ...] = ()
     # texts
     reference: str | None = None
+    prompt: str | None = None
     input_transcript: str | None = None
     output_transcript: str | None = None
     output_text: str | None = None

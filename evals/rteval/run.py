@@ -6,9 +6,10 @@ import asyncio
 import os
 import re
 import secrets
+import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from .baseline import place_baseline
 from .client.session import RowFacts
 from .errors import RtevalError, RunFolderError, UsageError
 from .judge import Judgement, judge
@@ -33,6 +35,7 @@ from .load.locust_engine import LocustEngine
 from .load.schedule import Closed, StartSpacing, schedule_of
 from .load.stops import StopRules
 from .local_workers import LocalWorkers
+from .plan import spread_s
 from .prepare import Prepared, RunOptions, prepare
 from .progress import Progress, RunningTally
 from .realtime.dialects import DIALECTS, Dialect
@@ -40,9 +43,10 @@ from .realtime.events import SessionSettings
 from .records import MASTER, HealthSample, Outcome, SessionRecord, TurnRecord
 from .reporting.files import RUN, write_json
 from .run_facts import describe, utc_now
+from .scorers.apply import ScoreRun
 from .simulator.process import Simulator
-from .station import Station, find_credential, loop_factory, quiet_gc
-from .targets import Address, is_loopback
+from .station import Credentials, Station, loop_factory, quiet_gc
+from .targets import is_loopback
 
 if TYPE_CHECKING:
     from .load.swarm import LocalSwarm, MasterSwarm, Slots, UiOptions
@@ -54,8 +58,11 @@ ECHO = (
     "its behaviour asks for, so input_wer tests the way there and back, and no recogniser"
 )
 
-_DRAIN_S = {"sigint": 4.0, "sigterm": 4.0, "limit": 10.0, "stopped": 10.0, "time": 30.0}
+_DRAIN_S = {"limit": 10.0, "stopped": 10.0, "sigint": 4.0, "sigterm": 4.0, "time": 30.0}
 """How long sessions may finish their turns once a run is to end; the contract for signals is 5 s in all."""
+
+_FORCE = {"limit": 0, "stopped": 1, "workers_lost": 1, "sigint": 2, "sigterm": 2}
+"""Of two reasons to end a run the stronger one counts, and of two as strong the first."""
 
 _WARM_UP_S = 60.0
 """How long workers may take to load everything."""
@@ -87,13 +94,31 @@ def run(scenario_path: Path, options: RunOptions, console: Console) -> Judgement
             with suppress(RtevalError):
                 judge(folder)
         raise
-    return judge(folder)
+    # Who interrupts a run does not wait for a judge model; `rteval score` makes up for it.
+    return judge(folder, score=None if live.signalled else _scorers(prepared, options, console))
+
+
+def _scorers(prepared: Prepared, options: RunOptions, console: Console) -> ScoreRun | None:
+    """What runs the scenario's scorers once the sessions are over, if it has any."""
+    if not prepared.scorers:
+        return None
+
+    def say(sentence: str) -> None:
+        if options.progress:
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    return ScoreRun(prepared.scorers, say)
 
 
 def _check_reach(prepared: Prepared, options: RunOptions) -> None:
     """Refuse what the command line and the scenario cannot do together."""
     options.uses_locust(prepared.scenario)
     bound = options.master_bind
+    if bound is None and options.expect_workers is not None and options.expect_workers > options.workers:
+        raise UsageError(
+            f"--expect-workers {options.expect_workers}: nobody but the {options.workers} of --workers can join",
+            hint="give --master-bind HOST:PORT, where workers of other machines join",
+        )
     if bound is not None and prepared.address.embedded and not is_loopback(bound[0]):
         raise UsageError(
             "workers of other machines cannot reach the embedded server, which listens on this one alone",
@@ -118,14 +143,6 @@ def _run_folder(prepared: Prepared, options: RunOptions) -> Path:
     return folder
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        hint = "name a folder that can be written with --out"
-        raise UsageError(f"cannot make the run folder {folder}: {error.strerror}", hint=hint) from error
-
-
 @dataclass(slots=True)
 class _Facts(RowFacts):
     """What rows have in common that are written by a master, which holds no session itself."""
@@ -134,7 +151,7 @@ class _Facts(RowFacts):
     worker: str
     dialect: Dialect
     settings: SessionSettings
-    variant: str | None = None
+    variant: str | None
 
 
 class _LiveRun:
@@ -157,6 +174,7 @@ class _LiveRun:
         self._run_json: dict[str, Any] = {}
         self._end: dict[str, Any] | None = None
         self._signalled = False
+        self._timed_out = False
         self._unwritable: RunFolderError | None = None
         self._warnings: list[str] = []
         self._ui_started: asyncio.Future[tuple[int | None, float | None]] | None = None
@@ -187,32 +205,32 @@ class _LiveRun:
                 await self._hold_with_workers(stack)
             else:
                 await self._hold_here(stack)
-            if self._ui_started is not None:
+            if self._ui_started is not None and not self._signalled:
                 await asyncio.sleep(_LINGER_S)
 
     async def _hold_here(self, stack: AsyncExitStack) -> None:
         """Hold the sessions in this process."""
         prepared = self._prepared
-        credential = find_credential(prepared.address, self._warn)
-        stack.callback(credential.close)
-        await credential.prepare()
+        credentials = Credentials(prepared, self._warn)
+        stack.callback(credentials.close)
+        await credentials.prepare()
         slots = _Slots() if self._options.uses_locust(prepared.scenario) else None
         users = await self._start_locust(stack, slots) if slots is not None else None
-        _make_folder(self._folder)
-        address = stack.enter_context(self._server())
-        found = f"; found {credential.kind}" if address.auth == "entra" else ""
-        self._introduce(f"{prepared.address.described()}{found}")
+        self._make_folder(stack)
+        server = stack.enter_context(self._server())
+        found = any(variant.address.auth == "entra" for variant in prepared.variants)
+        self._introduce(f"; found {credentials.kind}" if found else "")
         station = self._station = Station(
             prepared,
-            address,
-            credential,
+            server,
+            credentials,
             run_id=self._folder.name,
             worker=WORKER,
             records=self,
             audio=self._folder / "audio",
         )
         station.warm(self._warn)
-        self._run_json = self._describe(address, "asyncio" if slots is None else "locust")
+        self._run_json = self._describe(server, "asyncio" if slots is None else "locust")
         dealer = await self._new_dealer()
         kind = AsyncioEngine if slots is None else LocustEngine
         engine = kind(
@@ -230,21 +248,33 @@ class _LiveRun:
         async with self._recorded():
             try:
                 with station.watched():
-                    await self._drive(engine, dealer, station.caller)
+                    await self._drive(engine, dealer, station.facts)
             finally:
-                live, refusal = self._run_json["live"], station.caller.first_refusal
-                live["sessions_peak"] = station.caller.sessions_peak
-                self._run_json["target"]["credential"] = credential.kind
+                live, refusal = self._run_json["live"], station.board.first_refusal
+                live["sessions_peak"] = station.board.sessions_peak
+                self._run_json["target"]["credential"] = credentials.kind
                 if refusal is not None and not self._ledger.any_ready:
                     self._run_json["refusal"] = {"message": refusal[0], "hint": refusal[1]}
+
+    def _make_folder(self, stack: AsyncExitStack) -> None:
+        """Make the run folder; a run that never begins leaves none."""
+        try:
+            self._folder.mkdir(parents=True)
+        except OSError as error:
+            hint = "name a folder that can be written with --out"
+            raise UsageError(f"cannot make the run folder {self._folder}: {error.strerror}", hint=hint) from error
+        stack.callback(self._forget_folder)
+
+    def _forget_folder(self) -> None:
+        if not (self._folder / RUN).exists():
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _hold_with_workers(self, stack: AsyncExitStack) -> None:
         """Have the sessions held by worker processes, on this machine and others."""
         prepared, options = self._prepared, self._options
         fleet = self._fleet = Fleet(self._ledger, warn=self._warn)
-        fleet.line = master = await self._start_master(stack, fleet)
-        host, port = master.address
         fleet.offer(self._job)
+        host, port = (await self._start_master(stack, fleet)).address
         local = LocalWorkers(
             options.workers, host=host, port=port, token=self._token, out=options.out, charts=options.ui is not None
         )
@@ -252,14 +282,14 @@ class _LiveRun:
         try:
             self._say(f"waiting for {options.workers_expected} workers at {host}:{port}")
             await fleet.gather(options.workers_expected, options.expect_workers_max_wait_s, hopeless=local.failure)
-            _make_folder(self._folder)
-            address = stack.enter_context(self._server())
-            self._introduce(prepared.address.described())
-            await fleet.warm(address.url if address.embedded else None, _WARM_UP_S)
+            self._make_folder(stack)
+            server = stack.enter_context(self._server())
+            self._introduce()
+            await fleet.warm(server, _WARM_UP_S)
         except RtevalError as error:
             fleet.farewell(kept=False, sentence=f"the run did not begin: {error}"[:1000], exit_code=2)
             raise
-        self._run_json = self._describe(address, "locust") | {"workers": fleet.facts()}
+        self._run_json = self._describe(server, "locust") | {"workers": fleet.facts()}
         dealer = await self._new_dealer()
         fleet.deal(
             dealer,
@@ -269,13 +299,18 @@ class _LiveRun:
             nobody=self._nobody_left,
         )
         self._engine = fleet
-        facts = _Facts(self._folder.name, MASTER, DIALECTS[address.dialect], prepared.settings)
+        facts = {
+            variant.name: _Facts(
+                self._folder.name, MASTER, DIALECTS[variant.address.dialect], variant.settings, variant.name
+            )
+            for variant in prepared.variants
+        }
         kept = False
         try:
             async with self._recorded():
                 try:
                     with HealthMeter(MASTER, lambda: 0, self.health).watched():
-                        await self._drive(fleet, dealer, facts)
+                        await self._drive(fleet, dealer, facts.__getitem__)
                 finally:
                     self._run_json["workers"] = fleet.facts()
                     self._run_json["target"]["credential"] = fleet.credential
@@ -293,8 +328,8 @@ class _LiveRun:
         self._write_run_json()
         try:
             yield
-            if self._ended_by_limit and not self._tally.outcomes[Outcome.CUT]:
-                self._end = None  # it was reached with the last turn: nothing was kept from running
+            if self._ended_by_limit and not self._kept_from_running:
+                self._end = None  # it was reached with the last turn
             if self._unwritable is not None:
                 raise self._unwritable
         except RtevalError as error:
@@ -307,13 +342,14 @@ class _LiveRun:
             content["ended_ns"] = time.perf_counter_ns()
             content["ended_at"] = utc_now()
             content["end"] = self._end or {"reason": "refused" if content["refusal"] else "finished", "detail": None}
+            self._ledger.name_refused_variants()
             content["live"] |= {"warnings": self._warnings, "incidents": self._ledger.incidents}
             try:
                 self._ledger.close()
             finally:
                 self._write_run_json()
 
-    async def _drive(self, engine: Engine, dealer: Dealer, facts: RowFacts) -> None:
+    async def _drive(self, engine: Engine, dealer: Dealer, facts: Callable[[str | None], RowFacts]) -> None:
         """Have every session held, in view of people and within the limit of time."""
         scenario = self._prepared.scenario
         self._run_json["started_ns"] = time.perf_counter_ns()
@@ -325,6 +361,8 @@ class _LiveRun:
         if scenario.limits.wall_s is not None and self._loop is not None:
             sentence = f"limits.wall_s: {scenario.limits.wall_s:g} s are over"
             wall = self._loop.call_later(scenario.limits.wall_s, partial(self.stop, "limit", sentence))
+        if self._end is not None:  # Stop was pressed while what Start had asked for was being made
+            engine.drain(_DRAIN_S[self._end["reason"]])
         try:
             await engine.run()
         finally:
@@ -362,22 +400,36 @@ class _LiveRun:
         return self._dealer
 
     def _as_asked_in_ui(self, users: int, rate: float | None) -> Closed:
-        self._run_json["load"] |= {"peak": users, "asked": [[0.0, users]]}
-        return Closed(users, users / rate if rate else None, (), self._prepared.scenario.load.ends_s)
+        ramp_s = users / rate if rate else spread_s(users, None)
+        self._run_json["load"] |= {"peak": users, "asked": [[0.0, 0], [ramp_s, users]]}
+        return Closed(users, ramp_s, (), self._prepared.scenario.load.ends_s)
+
+    def _resize(self, dealer: Dealer, users: int, rate: float) -> None:
+        """Another number of sessions is asked for in the web UI while the run goes on."""
+        now_ns = time.perf_counter_ns()
+        if dealer.start_ns is None or now_ns < dealer.start_ns:
+            return
+        before = dealer.wanted(now_ns)
+        dealer.resize(users, now_ns, rate)
+        load = self._run_json["load"]
+        at_s = (now_ns - load["started_ns"]) / 1e9
+        corners = [corner for corner in load["asked"] if corner[0] < at_s]
+        load["asked"] = [*corners, [at_s, before], [at_s + abs(users - before) / rate, users]]
+        load["peak"] = max(load["peak"], users)
 
     def _begun(self, start_ns: int) -> None:
         self._run_json["load"]["started_ns"] = start_ns
+        self._write_run_json()  # so that a run that is killed says when its schedule began
         self._tally.begin()
         warmup_s = self._prepared.scenario.load.warmup_s
         if self._station is not None and warmup_s:
             self._station.warm_until_ns = start_ns + round(warmup_s * 1e9)
 
     @contextmanager
-    def _server(self) -> Iterator[Address]:
-        """The target; for a scenario that brings its own, an embedded server that listens."""
-        address = self._prepared.address
-        if not address.embedded:
-            yield address
+    def _server(self) -> Iterator[str | None]:
+        """Where an embedded server listens, for a scenario that brings its own; one serves all variants."""
+        if not self._prepared.address.embedded:
+            yield None
             return
         behaviour = self._prepared.scenario.target.behaviour
         with Simulator(
@@ -385,7 +437,7 @@ class _LiveRun:
             behaviour=Path(behaviour) if isinstance(behaviour, str) else behaviour,
             truth=self._folder / "truth.jsonl",
         ) as simulator:
-            yield address.at(simulator.url)
+            yield simulator.url
 
     # ---- Locust: users, workers, web UI ----
 
@@ -402,6 +454,7 @@ class _LiveRun:
 
         host, port = self._options.master_bind or ("127.0.0.1", 0)
         swarm = self._swarm = MasterSwarm(fleet, host=host, port=port, token=self._token, ui=self._ui())
+        fleet.line = swarm  # before it starts: who waited for it may be on the line before ``start`` returns
         await swarm.start()
         stack.push_async_callback(swarm.quit)
         return swarm
@@ -433,7 +486,7 @@ class _LiveRun:
             run_id=self._folder.name,
             worker=worker,
             scenario=prepared.scenario.portable(),
-            limit=self._options.limit,
+            limit=len(prepared.dataset.items) if self._options.limit else None,
             dataset_name=prepared.dataset.name,
             dataset_hash=prepared.dataset.hash,
         )
@@ -442,12 +495,13 @@ class _LiveRun:
         """Somebody pressed Start in the web UI, or changed the numbers."""
         if self._ui_started is not None and not self._ui_started.done():
             self._ui_started.set_result((users, spawn_rate))
-        elif self._dealer is not None and users is not None:
-            self._dealer.resize(users)
+        elif self._dealer is not None and users is not None and spawn_rate is not None:
+            self._resize(self._dealer, users, spawn_rate)
 
     def ui_stop(self) -> None:
         """Somebody pressed Stop in the web UI."""
-        self.stop("stopped", "stopped in the web UI")
+        if self._ui_started is not None and self._ui_started.done():
+            self.stop("stopped", "stopped in the web UI")
 
     # ---- rows of sessions in this process ----
 
@@ -482,7 +536,7 @@ class _LiveRun:
                 self._engine.cut()
 
     def _sessions_open(self) -> int:
-        return self._station.caller.sessions_open if self._station is not None else 0
+        return self._station.board.sessions_open if self._station is not None else 0
 
     def _sessions_asked(self) -> int | None:
         if self._dealer is None or self._prepared.scenario.load.arrivals is not None:
@@ -500,10 +554,10 @@ class _LiveRun:
         """End the run in order: nothing new starts, turns may finish for a while, then they are cut.
 
         Args:
-            reason: ``sigint``, ``sigterm``, ``limit``, ``stopped`` or ``workers_lost``; the first one counts.
+            reason: ``sigint``, ``sigterm``, ``limit`` or ``stopped``.
             detail: a sentence for people.
         """
-        if self._end is not None and (reason == "limit" or not self._ended_by_limit):
+        if self._end is not None and _FORCE[reason] <= _FORCE.get(self._end["reason"], 3):
             return
         self._end = {"reason": reason, "detail": detail}
         self._tally.stopping = "ending" if reason == "limit" else "ending (once more: at once)"
@@ -522,12 +576,18 @@ class _LiveRun:
     def _time_is_over(self) -> None:
         """The time of a timed run is over: turns under way may finish."""
         if self._end is None and self._engine is not None:
+            self._timed_out = True
             self._tally.stopping = "ending"
             self._engine.drain(_DRAIN_S["time"])
 
     def _nobody_left(self) -> None:
         if self._end is None:
             self._end = {"reason": "workers_lost", "detail": "no worker was left to hold sessions"}
+
+    @property
+    def _kept_from_running(self) -> bool:
+        """Whether anything was, of what the scenario asks for. A timed run asks for its time, not for so many turns."""
+        return bool(self._tally.outcomes[Outcome.CUT]) or (self._prepared.plan.endless and not self._timed_out)
 
     @property
     def _ended_by_limit(self) -> bool:
@@ -555,6 +615,11 @@ class _LiveRun:
                 signal.signal(number, handler)
 
     @property
+    def signalled(self) -> bool:
+        """Whether SIGINT or SIGTERM came."""
+        return self._signalled
+
+    @property
     def signal_code(self) -> int:
         """What the process ends with after a signal that came before anything ran."""
         return 143 if self._end is not None and self._end["reason"] == "sigterm" else 130
@@ -569,14 +634,18 @@ class _LiveRun:
 
     # ---- run.json and people ----
 
-    def _describe(self, address: Address, engine: str) -> dict[str, Any]:
-        return describe(self._prepared, self._options, address, run_id=self._folder.name, engine=engine)
+    def _describe(self, server: str | None, engine: str) -> dict[str, Any]:
+        run = describe(self._prepared, self._options, server, run_id=self._folder.name, engine=engine)
+        return run | {"baseline": place_baseline(self._prepared.baseline, self._folder)}
 
     def _write_run_json(self) -> None:
         write_json(self._folder / RUN, self._run_json)
 
-    def _introduce(self, target: str) -> None:
-        self._say(f"{self._prepared.scenario.name}: {target}")
+    def _introduce(self, found: str = "") -> None:
+        prepared = self._prepared
+        targets = dict.fromkeys(variant.address.described() for variant in prepared.variants)
+        for target in targets:
+            self._say(f"{prepared.scenario.name}: {target}{found}")
 
     def _introduce_load(self) -> None:
         prepared = self._prepared
@@ -585,6 +654,7 @@ class _LiveRun:
             self._warn(ECHO, kind="note")
         for sentence in (
             *prepared.dataset.notes,
+            *prepared.scorer_obstacles,
             *prepared.plan.doubts,
             *(f"gate {doubt}" for doubt in prepared.doubtful_gates),
         ):

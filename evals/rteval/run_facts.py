@@ -5,20 +5,25 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from . import __version__
 from .audio import DETECTOR
-from .prepare import Prepared, RunOptions, check_names
+from .prepare import Prepared, PreparedVariant, RunOptions
 from .records import SCHEMA_VERSION
-from .targets import Address
+from .scenario import Scenario
 
 __all__ = ["METRICS_VERSION", "describe", "utc_now"]
 
 METRICS_VERSION = 1
 """Version of the definitions of the metrics; rises when one changes its meaning."""
+
+_SHOWN = 4
+"""Different values of a key of the target that are written one after the other."""
 
 _LIBRARIES = (
     "azure-identity",
@@ -35,13 +40,15 @@ _LIBRARIES = (
 )
 
 
-def describe(prepared: Prepared, options: RunOptions, address: Address, *, run_id: str, engine: str) -> dict[str, Any]:
+def describe(
+    prepared: Prepared, options: RunOptions, server: str | None, *, run_id: str, engine: str
+) -> dict[str, Any]:
     """The content of ``run.json`` at the start of a run; what is only known later is ``None``.
 
     Args:
         prepared: what is run.
         options: what the command line added.
-        address: the target, an embedded server already resolved.
+        server: where the embedded server listens, if there is one.
         run_id: name of the run folder.
         engine: ``asyncio`` or ``locust``.
     """
@@ -53,17 +60,20 @@ def describe(prepared: Prepared, options: RunOptions, address: Address, *, run_i
             "name": scenario.name,
             "path": str(scenario.path) if scenario.path is not None else None,
             "hash": scenario.hash,
+            "gate_lines": _gate_lines(scenario, len(prepared.gates)),
             "resolved": scenario.resolved(),
         },
         "labels": {**scenario.labels, **options.labels},
-        "target": {
-            "provider": address.provider,
-            "dialect": address.dialect,
-            "address": address.shown,
-            "credential": None,
-            "model": address.model,
-            "api_version": scenario.target.api_version,
-        },
+        "target": _target_of_all([_target(variant, server) for variant in prepared.variants]) | {"credential": None},
+        "variants": [
+            {
+                "name": variant.name,
+                "axes": dict(variant.axes),
+                "hash": variant.scenario.hash,
+                "target": _target(variant, server),
+            }
+            for variant in prepared.named_variants
+        ],
         "dataset": {
             "path": str(dataset.path),
             "name": dataset.name,
@@ -90,9 +100,9 @@ def describe(prepared: Prepared, options: RunOptions, address: Address, *, run_i
             "started_ns": None,
         },
         "workers": [],
-        "gates": [str(gate) for gate in prepared.gates],
-        "checks": list(check_names(scenario, dataset)),
-        "scoring": scenario.scoring.model_dump(mode="json"),
+        "gates": [gate.as_written() for gate in prepared.gates],
+        "checks": list(prepared.names),
+        "scoring": scenario.resolved()["scoring"],
         "slo": dict(scenario.slo),
         "limits": scenario.limits.model_dump(mode="json"),
         "report": scenario.report.model_dump(mode="json"),
@@ -108,6 +118,34 @@ def describe(prepared: Prepared, options: RunOptions, address: Address, *, run_i
         "refusal": None,
         "live": {"sessions_peak": 0, "warnings": [], "incidents": []},
     }
+
+
+def _target(variant: PreparedVariant, server: str | None) -> dict[str, str | None]:
+    address = variant.address if server is None else variant.address.at(server)
+    return {
+        "provider": address.provider,
+        "dialect": address.dialect,
+        "address": address.shown,
+        "model": address.model,
+        "api_version": variant.scenario.target.api_version,
+    }
+
+
+def _target_of_all(targets: Sequence[Mapping[str, str | None]]) -> dict[str, str | None]:
+    """What variants have in common; where they differ the values one after the other."""
+    found: dict[str, str | None] = {}
+    for key in targets[0]:
+        values = list(dict.fromkeys(target[key] for target in targets))
+        more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+        found[key] = values[0] if len(values) == 1 else ", ".join(str(value or "-") for value in values[:_SHOWN]) + more
+    return found
+
+
+def _gate_lines(scenario: Scenario, gates: int) -> list[int | None]:
+    """The line of the scenario's file in which each gate is written; ``None`` for one that is not written there."""
+    pattern = re.compile(rf"{re.escape(str(scenario.path))}:([0-9]+): ")
+    found = (pattern.match(scenario.where(f"gates[{index}]")) for index in range(gates))
+    return [int(match[1]) if match else None for match in found]
 
 
 def _versions() -> dict[str, Any]:

@@ -18,12 +18,15 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from .errors import ScenarioError, UsageError
+from .scenario_matrix import combinations, merged, tidy_matrix
 from .scenario_model import (
     DEFAULT_GATE,
     SLO_METRICS,
+    BaselineChoice,
     Check,
     Conversation,
     DatasetChoice,
+    GateRule,
     Limits,
     Load,
     Report,
@@ -34,6 +37,7 @@ from .scenario_model import (
     Timeouts,
     Transcription,
     TurnDetection,
+    Variant,
 )
 from .scenario_rules import contradictions, not_available
 from .scenario_secrets import Redactor, literal_secrets, may_be_secret
@@ -58,9 +62,11 @@ from .targets import preview_version
 
 __all__ = [
     "DEFAULT_GATE",
+    "BaselineChoice",
     "Check",
     "Conversation",
     "DatasetChoice",
+    "GateRule",
     "Limits",
     "Load",
     "Report",
@@ -71,13 +77,14 @@ __all__ = [
     "Timeouts",
     "Transcription",
     "TurnDetection",
+    "Variant",
     "json_schema",
     "load_scenario",
     "scenario_from_portable",
 ]
 
 _MOST_BYTES = 1_000_000
-_PATHS: tuple[Path_, ...] = (("dataset", "path"), ("target", "ca_file"), ("target", "behaviour"))
+_PATHS: tuple[Path_, ...] = (("dataset", "path"), ("target", "ca_file"), ("target", "behaviour"), ("baseline", "file"))
 _SHORT: dict[Path_, str] = {
     ("dataset",): "path",
     ("session", "turn_detection"): "type",
@@ -91,6 +98,8 @@ _FREE: tuple[Path_, ...] = (
     ("session", "tools"),
     ("session", "tool_choice"),
     ("target", "behaviour"),
+    ("scoring", "scorers"),
+    ("matrix",),
 )
 
 
@@ -126,7 +135,8 @@ def load_scenario(
         _remove(root, where)
     root.value.setdefault("name", Node(path.stem, root.origin))
     scenario = _checked(root, problems, env, path)
-    scenario._path = path
+    for one in (scenario, *(variant.scenario for variant in scenario.variants)):
+        one._path = path
     return scenario
 
 
@@ -163,10 +173,12 @@ def scenario_from_portable(
         if dataset_path is not None:
             put(root, ("dataset", "path"), Node(os.path.abspath(dataset_path), origin), open_up=_open_up)
             problems = [problem for problem in problems if problem.path != ("dataset", "path")]
+        settled = root.value.pop("settled", None)
     except (KeyError, TypeError, ValueError) as error:
         raise ScenarioError(f"{where}: what was sent is no scenario: {error}") from None
     _absolute(root, root)
-    return _checked(root, problems, env, where)
+    problems += _tidied_matrix(root, problems)
+    return _checked(root, problems, env, where, settled)
 
 
 def _references(entries: Any) -> Iterator[tuple[Path_, str, bool]]:
@@ -177,24 +189,74 @@ def _references(entries: Any) -> Iterator[tuple[Path_, str, bool]]:
         yield tuple(path), text, is_text
 
 
-def _checked(root: Node, problems: list[Problem], env: Mapping[str, str], source: Path | str) -> Scenario:
-    """The scenario that a tree stands for, if there is nothing wrong with it."""
+def _checked(
+    root: Node, problems: list[Problem], env: Mapping[str, str], source: Path | str, settled: Node | None = None
+) -> Scenario:
+    """The scenario that a tree stands for, and its variants, if there is nothing wrong with any.
+
+    Args:
+        root: the tree; its matrix is tidy.
+        problems: what is known to be wrong.
+        env: the environment variables.
+        source: who sent it or where it was read.
+        settled: keys of the target that are not looked up here, by variant.
+    """
     _forget_nulls(root, ())
-    scenario, faults = _validated(root)
-    problems = [*problems, *_untold(problems, faults)]
-    if scenario is not None:
-        version = preview_version(scenario.target, env) if scenario.target.dialect == "preview" else None
-        findings = [*contradictions(scenario, api_version=version), *_unknown_slo(scenario)]
-        problems += _untold(problems, [_problem(root, *finding) for finding in findings])
+    matrix = combinations(root)
+    # Keys contradict one another in what is run: with a matrix that is each variant, and not what it is laid over.
+    is_run = not matrix and not any(problem.path[:1] == ("matrix",) for problem in problems)
+    scenario, faults = _sound(root, problems, env, together=is_run)
+    variants: list[Variant] = []
+    found = []
+    for one in matrix:
+        tree, wrong = one.laid_over(root, _open_up)
+        for key, node in _settled(settled, one.name):
+            put(tree, ("target", key), node, open_up=_open_up)
+        _forget_nulls(tree, ())
+        variant, more = _sound(tree, wrong, env)
+        found.append((one, [*wrong, *more]))
+        if variant is not None and not more:
+            aliases = {path_text(overlay.path): path_text(overlay.place) for overlay in one.overlays}
+            variants.append(Variant(one.name, one.axes, _known(variant, tree, aliases)))
+    problems = [*problems, *_untold(problems, merged(found))]
+    if not matrix or not problems:
+        problems += faults
     if problems or scenario is None:
         raise _error(source, problems)
+    scenario = _known(scenario, root)
+    scenario._variants = tuple(variants)
+    return scenario
+
+
+def _sound(
+    root: Node, told: Sequence[Problem], env: Mapping[str, str], *, together: bool = True
+) -> tuple[Scenario | None, list[Problem]]:
+    """The scenario that a tree stands for, and what is wrong with it; ``together``: also what its keys say together."""
+    scenario, problems = _validated(root)
+    problems = _untold(told, problems)
+    if scenario is not None and together:
+        version = preview_version(scenario.target, env) if scenario.target.dialect == "preview" else None
+        findings = [*contradictions(scenario, api_version=version), *_unknown_slo(scenario)]
+        problems += _untold([*told, *problems], [_problem(root, *finding) for finding in findings])
+    return scenario, problems
+
+
+def _known(scenario: Scenario, root: Node, aliases: Mapping[str, str] | None = None) -> Scenario:
+    """The scenario with what only its tree knows: where each value was written, and which of them are secret."""
     for short in _SHORT:
         if (node := at(root, short)) is not None:
             _open_up(short, node)
     scenario._redactor = Redactor.of(root)
     scenario._places = {path_text(where): _problem(root, where, "").place for where, _ in walk(root) if where}
+    scenario._aliases = dict(aliases or {})
     scenario._digests = _digests(scenario)
     return scenario
+
+
+def _settled(settled: Node | None, variant: str) -> Iterator[tuple[str, Node]]:
+    keys = at(settled, (variant,)) if settled is not None else None
+    if keys is not None and isinstance(keys.value, dict):
+        yield from keys.value.items()
 
 
 def json_schema() -> dict[str, Any]:
@@ -228,7 +290,9 @@ def _tree(
             problems += _set(root, entry, env)
         for entry in set_files:
             _set_file(root, entry)
-        problems += _instructions(root, problems)
+        problems += _instructions(root, problems, ("session", "instructions"))
+        problems += _scorer_files(root)
+        problems += _tidied_matrix(root, problems)
     except YamlProblems as error:
         raise _error(path, error.problems) from error
     return root, problems
@@ -313,9 +377,19 @@ def _open_up(path: Path_, node: Node) -> None:
         node.value, node.variables, node.written, node.text = {_SHORT[path]: inner}, (), None, None
 
 
-def _instructions(root: Node, told: Sequence[Problem]) -> list[Problem]:
+def _tidied_matrix(root: Node, told: Sequence[Problem]) -> list[Problem]:
+    """Bring the matrix into its one form: keys as paths, texts in the places of files, paths absolute."""
+    problems = tidy_matrix(root)
+    for overlay in {overlay.place: overlay for one in combinations(root) for overlay in one.overlays}.values():
+        if overlay.path == ("session", "instructions"):
+            problems += _instructions(root, told, overlay.place)
+        elif overlay.path in _PATHS and isinstance(overlay.node.value, str):
+            overlay.node.value = os.path.normpath(overlay.node.origin.base / overlay.node.value)
+    return problems
+
+
+def _instructions(root: Node, told: Sequence[Problem], path: Path_) -> list[Problem]:
     """Put the file's text in the place of ``{file: PATH}``."""
-    path = ("session", "instructions")
     node = at(root, path)
     if node is None or not isinstance(node.value, dict):
         return []
@@ -332,6 +406,27 @@ def _instructions(root: Node, told: Sequence[Problem]) -> list[Problem]:
         name, node.value = file.value, None
         return [Problem((*path, "file"), f"{name}: {_why(error)}", file.origin, file.line)]
     return []
+
+
+def _scorer_files(root: Node) -> list[Problem]:
+    """Read the options of scorers: ``{file: PATH}`` is the text of a file, ``{path: PATH}`` its absolute path."""
+    problems: list[Problem] = []
+    scorers = at(root, ("scoring", "scorers"))
+    for where, node in list(walk(scorers)) if scorers is not None else []:
+        only = next(iter(node.value.items())) if isinstance(node.value, dict) and len(node.value) == 1 else None
+        if len(where) < 2 or only is None or only[0] not in ("file", "path") or not isinstance(only[1].value, str):
+            continue
+        kind, file = only
+        if kind == "path":
+            node.value = os.path.normpath(file.origin.base / file.value)
+            continue
+        try:
+            node.value = _short_text(file.origin.base / file.value)
+        except (OSError, ValueError) as error:
+            node.value = None
+            path = ("scoring", "scorers", *where, "file")
+            problems.append(Problem(path, f"{file.value}: {_why(error)}", file.origin, file.line))
+    return problems
 
 
 def _why(error: OSError | ValueError) -> str:

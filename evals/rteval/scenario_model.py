@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,16 +35,20 @@ __all__ = [
     "DEFAULT_GATE",
     "DEFAULT_MAX_SESSIONS",
     "LONGEST_S",
+    "MOST_SESSIONS",
     "SLO_METRICS",
     "ArrivalStage",
     "Arrivals",
+    "BaselineChoice",
     "Check",
     "Conversation",
     "DatasetChoice",
+    "GateRule",
     "Limits",
     "Load",
     "Report",
     "Scenario",
+    "ScorerChoice",
     "Scoring",
     "Session",
     "Stage",
@@ -51,6 +56,7 @@ __all__ = [
     "Timeouts",
     "Transcription",
     "TurnDetection",
+    "Variant",
 ]
 
 DEFAULT_GATE = "error_rate <= 0.01"
@@ -77,6 +83,9 @@ SLO_METRICS = (
     "input_audio_ms",
     "speech_ms",
     "backpressure_ms",
+    "output_clipped_share",
+    "output_loudness_dbfs",
+    "output_silence_share",
     "input_wer",
     "input_cer",
     "output_wer",
@@ -186,6 +195,24 @@ class Target(Model):
         Literal["api-key", "bearer"] | None,
         Field(description="How a key is sent (default: azure and simulator api-key, others bearer)."),
     ] = None
+    credential: Annotated[
+        Literal[
+            "default",
+            "environment",
+            "workload_identity",
+            "managed_identity",
+            "azure_cli",
+            "azure_developer_cli",
+            "azure_powershell",
+            "azure_pipelines",
+        ]
+        | None,
+        Field(
+            description="Who asks for the Entra ID token, as azure-identity names it; with azure and custom it also "
+            "means auth: entra. AZURE_CLIENT_ID names a user-assigned identity. Absent or default: whoever of the "
+            "default chain has one."
+        ),
+    ] = None
     token_scope: Annotated[str, Field(min_length=1, description="Scope of the Entra ID token.")] = (
         "https://cognitiveservices.azure.com/.default"
     )
@@ -267,6 +294,10 @@ def _turn_detection(value: Any) -> Any:
 
 def _transcription(value: Any) -> Any:
     return None if value == "none" else _short("model")(value)
+
+
+def _nothing_said(value: Any) -> Any:
+    return {} if value is None else value
 
 
 class Session(Model):
@@ -581,6 +612,22 @@ class Check(Model):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+class ScorerChoice(Model):
+    """One scorer with its options, which are the scorer's own; in them `{file: PATH}` stands for a file's text."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    scorer: Annotated[
+        str | None,
+        Field(description="Which one: judge, spoken_wer or that of a plug-in (default: what it is called here)."),
+    ] = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the scorer is told, as data for JSON."""
+        return dict(self.model_extra or {})
+
+
 class Scoring(Model):
     """How transcripts and answers are judged."""
 
@@ -592,6 +639,79 @@ class Scoring(Model):
         dict[str, Check],
         Field(description="Checks of every answer, by name, beside what the items themselves expect."),
     ] = {}
+    scorers: Annotated[
+        dict[
+            str,
+            Annotated[ScorerChoice, BeforeValidator(_nothing_said, json_schema_input_type=ScorerChoice | None)],
+        ],
+        Field(
+            description="Scorers that run after the sessions, by name, each with its options; their metrics are "
+            "scorers.NAME.METRIC."
+        ),
+    ] = {}
+
+
+Word = str | int | float | bool
+
+
+class GateRule(Model):
+    """A gate that says more than its condition."""
+
+    gate: Annotated[str, Field(description="The condition, e.g. `ttfa_ms.p95 < 1200`.")]
+    confidence: Annotated[
+        float | None,
+        Field(
+            ge=0.5,
+            lt=1,
+            description="Judge by the interval at this confidence (0.95): it passes when all of it holds, fails when "
+            "none of it does, and is inconclusive in between. Against a baseline: 0.95 unless said otherwise.",
+        ),
+    ] = None
+    min_n: Annotated[int | None, Field(ge=1, description="Fewer samples than this are no data.")] = None
+    severity: Annotated[
+        Literal["fail", "warn"], Field(description="Whether a miss decides the exit code, or is only told.")
+    ] = "fail"
+    inconclusive: Annotated[
+        Literal["fail", "pass"], Field(description="What becomes of it when the interval leaves it open.")
+    ] = "fail"
+    where: Annotated[
+        dict[str, Word | tuple[Word, ...]],
+        Field(
+            strict=False,
+            description="Which turns are looked at: {tag: billing}, or a column of the dataset; a list: any of it.",
+        ),
+    ] = {}
+
+    @property
+    def stands_for_all(self) -> bool:
+        """Whether it decides the exit code, by all turns."""
+        return self.severity == "fail" and not self.where
+
+    def mapping(self) -> dict[str, Any]:
+        """What was said, as data for JSON."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class BaselineChoice(Model):
+    """What a run is held against: an earlier run, or a file that `rteval baseline save` wrote."""
+
+    run: Annotated[
+        str | None,
+        Field(min_length=1, description="A run id or folder; `latest`: the last run of this scenario before."),
+    ] = None
+    file: Annotated[str | None, Field(min_length=1, description="A baseline file; relative to the scenario file.")] = (
+        None
+    )
+    missing: Annotated[
+        Literal["fail", "skip"],
+        Field(description="What becomes of gates against it where there is none: they fail, or they are let be."),
+    ] = "fail"
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> BaselineChoice:
+        if (self.run is None) is (self.file is None):
+            raise PydanticCustomError("expected", "names either a run or a file")
+        return self
 
 
 class Report(Model):
@@ -601,6 +721,13 @@ class Report(Model):
         tuple[Literal["markdown", "junit", "html"], ...],
         Field(strict=False, description="Reports that are written beside summary.json and the tables."),
     ] = ("markdown", "junit", "html")
+    ci: Annotated[
+        Literal["auto", "github", "azure", "none"],
+        Field(
+            description="Whose job summary and annotations are written: auto: GitHub Actions' or Azure Pipelines', where "
+            "the run is one of their jobs."
+        ),
+    ] = "auto"
     audio: Annotated[Literal["none", "failed", "all"], Field(description="Whose answers' audio is kept.")] = "none"
     transcripts: Annotated[
         Literal["full", "none"], Field(description="Whether tables and report.html hold transcripts.")
@@ -637,20 +764,39 @@ class Scenario(Model):
         dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]],
         Field(description="Limits a turn must meet to be good, e.g. {ttfa_ms: 1200}."),
     ] = {}
+    baseline: Annotated[
+        BaselineChoice | None, Field(description="What gates against `baseline` hold this run against.")
+    ] = None
     gates: Annotated[
-        tuple[str, ...] | None,
+        tuple[str | GateRule, ...] | None,
         Field(
             strict=False,
-            description="Conditions that decide the exit code, e.g. `ttfa_ms.p95 < 1200`. "
+            description="Conditions that decide the exit code, e.g. `ttfa_ms.p95 < 1200` or, against a baseline, "
+            "`ttfa_ms.p95 < baseline * 1.10`; or a mapping with `gate` and more. "
             "`error_rate <= 0.01` is added unless error_rate is named or the list is empty.",
         ),
     ] = None
     report: Annotated[Report, Field(description="What is kept of a run.")] = Report()
+    matrix: Annotated[
+        dict[str, dict[str, dict[str, Any]]],
+        Field(
+            description="Variants of one run: axes, their options, and the keys of session, target or conversation "
+            "that each sets, e.g. {voice: {a: {session.voice: alloy}, b: {session.voice: echo}}}. Every combination is "
+            "run with every item, side by side.",
+        ),
+    ] = {}
 
     _path: Path | None = PrivateAttr(default=None)
     _redactor: Redactor = PrivateAttr(default_factory=Redactor)
     _digests: dict[str, str] = PrivateAttr(default_factory=dict)
     _places: dict[str, str] = PrivateAttr(default_factory=dict)
+    _aliases: dict[str, str] = PrivateAttr(default_factory=dict)
+    _variants: tuple[Variant, ...] = PrivateAttr(default=())
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """What is run: a scenario for each combination of the matrix; without one this scenario, which has no name."""
+        return self._variants or (Variant(None, {}, self),)
 
     @property
     def path(self) -> Path | None:
@@ -664,16 +810,24 @@ class Scenario(Model):
             parent = re.sub(r"(^|\.)[^.\[\]]+$|\[[0-9]+\]$", "", parent)
             place = self._places.get(parent)
         place = place or (str(self._path) if self._path else None)
+        for path, alias in self._aliases.items():
+            if key == path or key.startswith((f"{path}.", f"{path}[")):
+                key = alias + key.removeprefix(path)
+                break
         return f"{place}: {key}" if place else key
 
     @property
-    def all_gates(self) -> tuple[str, ...]:
-        """The gates with the default one where it applies."""
+    def all_gates(self) -> tuple[str | dict[str, Any], ...]:
+        """The gates with the default one where it applies; a mapping holds what was said of it."""
         if self.gates is None:
             return (DEFAULT_GATE,)
-        if not self.gates or any(re.match(r"\s*error_rate\b", text) for text in self.gates):
-            return self.gates
-        return (*self.gates, DEFAULT_GATE)
+        gates = tuple(gate if isinstance(gate, str) else gate.mapping() for gate in self.gates)
+        # One of some turns, or one that only warns, does not stand for the default.
+        whole = (gate for gate in self.gates if isinstance(gate, str) or gate.stands_for_all)
+        texts = (gate if isinstance(gate, str) else gate.gate for gate in whole)
+        if not gates or any(re.match(r"\s*error_rate\b", text) for text in texts):
+            return gates
+        return (*gates, DEFAULT_GATE)
 
     def resolved(self) -> dict[str, Any]:
         """The scenario with all defaults as data for JSON, without secrets, header values and URL queries.
@@ -693,14 +847,19 @@ class Scenario(Model):
         Args:
             env: the environment variables; the process's own by default.
         """
+        env = os.environ if env is None else env
         data = self.model_dump(mode="json")
         data["target"]["behaviour"] = None
         hidden: dict[tuple[str | int, ...], str] = {}
-        for key, (value, variable) in from_environment(self.target, os.environ if env is None else env).items():
-            path = ("target", key)
-            if variable is not None and must_not_be_shown(path, value):
-                hidden[path] = f"${{{variable}}}"
-            data["target"][key] = value
+        data["settled"] = {}
+        for variant in self.variants:
+            # What is settled for one variant may be wrong for the next: an api-version belongs to one dialect.
+            into = data["target"] if variant.name is None else data["settled"].setdefault(variant.name, {})
+            for key, (value, variable) in from_environment(variant.scenario.target, env).items():
+                path = ("target", key)
+                if variable is not None and must_not_be_shown(path, value):
+                    hidden[path if variant.name is None else ("settled", variant.name, key)] = f"${{{variable}}}"
+                into[key] = value
         without, places = self._redactor.by_reference(data, hidden)
         return {"scenario": without, "variables": [[list(path), text, is_text] for path, text, is_text in places]}
 
@@ -715,8 +874,31 @@ class Scenario(Model):
             value = data[section][key]
             if base is not None and isinstance(value, str):
                 data[section][key] = _beside(Path(value), base)
+        for options in data["matrix"].values():
+            for keys in options.values():
+                if base is not None and isinstance(keys.get("target.ca_file"), str):
+                    keys["target.ca_file"] = _beside(Path(keys["target.ca_file"]), base)
+        # What a run is held against does not decide how it goes.
+        del data["baseline"]
+        if not data["matrix"]:
+            del data["matrix"]  # a scenario without variants is what it was before there were any
         data["files"] = self._digests
         return hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One of the scenarios that are run side by side.
+
+    Attributes:
+        name: unique in the run; ``None`` where there is no matrix.
+        axes: the option of each axis.
+        scenario: what is run, without a matrix of its own.
+    """
+
+    name: str | None
+    axes: Mapping[str, str]
+    scenario: Scenario
 
 
 def _beside(path: Path, base: Path) -> str:

@@ -22,12 +22,7 @@ Finding = tuple[Path_, str]
 # ---- keys of the contract that are not built yet: said so, never ignored ----
 
 NOT_AVAILABLE: tuple[Path_, ...] = (
-    ("matrix",),
-    ("baseline",),
     ("limits", "cost_usd"),
-    ("target", "credential"),
-    ("scoring", "scorers"),
-    ("report", "ci"),
 )
 
 
@@ -36,12 +31,6 @@ def not_available(root: Node) -> Iterator[Finding]:
     for path in NOT_AVAILABLE:
         if at(root, path) is not None:
             yield path, "is not available yet"
-    gates = at(root, ("gates",))
-    for index, gate in enumerate(gates.value if gates is not None and isinstance(gates.value, list) else ()):
-        if isinstance(gate.value, dict):
-            yield ("gates", index), "a gate in mapping form is not available yet; write it as text"
-        elif isinstance(gate.value, str) and re.search(r"\bbaseline\b", gate.value):
-            yield ("gates", index), "a gate against `baseline` is not available yet"
 
 
 # ---- what a dialect cannot carry ----
@@ -152,6 +141,11 @@ def _target(scenario: Scenario) -> Iterator[Finding]:
         yield ("target", "url"), "is required with provider: custom (a whole ws:// or wss:// address)"
     if target.provider == "openai" and target.auth == "entra":
         yield ("target", "auth"), "OpenAI takes keys only; use api_key"
+    if target.credential is not None and target.auth in ("api_key", "none"):
+        yield (
+            ("target", "credential"),
+            f"asks for an Entra ID token, and target.auth is {target.auth}; remove one of them",
+        )
     if target.api_key_env is not None and not _NAME.match(target.api_key_env):
         yield ("target", "api_key_env"), "is the name of an environment variable, e.g. AZURE_OPENAI_API_KEY"
     if target.provider in ("custom", "simulator") and target.auth == "api_key" and target.api_key_env is None:
@@ -297,6 +291,16 @@ def _judging(scenario: Scenario) -> Iterator[Finding]:
             yield ("scoring", "checks", name), "a check is named in letters, digits and _ (it names a column)"
         elif name in _CHECKS_OF_ITEMS:
             yield ("scoring", "checks", name), "is taken by what items expect themselves; choose another name"
+    yield from _scorers(list(scenario.scoring.scorers))
+
+
+def _scorers(names: list[str]) -> Iterator[Finding]:
+    for name in names:
+        path = ("scoring", "scorers", name)
+        if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+            yield path, "a scorer is named in letters, digits and _ (it names columns and a file)"
+        elif longer := next((other for other in names if other.startswith(f"{name}_")), None):
+            yield path, f"begins the name {longer}, so that their columns could not be told apart; choose another"
 
 
 def _dataset(scenario: Scenario) -> Iterator[Finding]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .redact import MARK, redact
-from .scenario_yaml import Node, Path_, Problem, walk
+from .scenario_yaml import Node, Path_, Problem, split_path, walk
 
 __all__ = ["Redactor", "literal_secrets", "may_be_secret", "must_not_be_shown"]
 
@@ -34,6 +35,7 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _NOT_SECRET_NAME = re.compile(r"^max[-_]|[-_](?:env|scope)$", re.IGNORECASE)
+_SCORERS = ("scoring", "scorers")
 _CURE = "keep it in an environment variable, and name that in target.api_key_env or write ${NAME}"
 
 
@@ -41,8 +43,19 @@ def _names_a_secret(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None and _NOT_SECRET_NAME.search(name) is None
 
 
+def _meant(path: Path_) -> Path_:
+    """Where a value belongs: one of the matrix at the place that it is laid over."""
+    if path[:1] == ("settled",):
+        return ("target", *path[2:])
+    if path[:1] == ("matrix",) and len(path) > 3:
+        with suppress(ValueError):
+            return (*split_path(str(path[3])), *path[4:])
+    return path
+
+
 def may_be_secret(path: Path_) -> bool:
     """Whether the value at ``path`` must not be repeated in a message."""
+    path = _meant(path)
     return path[:2] in (("target", "headers"), ("target", "proxy")) or (bool(path) and _names_a_secret(str(path[-1])))
 
 
@@ -63,15 +76,18 @@ def literal_secrets(root: Node) -> Iterator[Problem]:
 
 
 def _literal_secret(path: Path_, node: Node) -> str | None:
+    path = _meant(path)
     text = _literal_part(node)
     name = str(path[-1]) if path else ""
-    if path[:2] == ("target", "api_key_env"):
+    if path[:2] == ("target", "api_key_env") or (path[:2] == _SCORERS and name == "api_key_env"):
         if _UNMISTAKABLE.search(text) or _KEY_SHAPED.search(text):
             return "looks like a key; give the NAME of the environment variable that holds it"
         return None
     if _UNMISTAKABLE.search(text) or _BEARER.search(text):
         return f"holds a key or token; {_CURE}"
-    if not (path[:1] == ("target",) or path[:2] == ("session", "raw")):
+    # Of a scorer's options a word may be a key or an address; a rubric is prose.
+    is_word = path[:2] == _SCORERS and len(text.split()) == 1
+    if not (is_word or path[:1] == ("target",) or path[:2] == ("session", "raw")):
         return None
     if path[:2] == ("target", "headers") and _names_a_secret(name):
         bare = re.sub(r"^\s*(?:bearer|basic|apikey)?\s*$", "", text, flags=re.IGNORECASE)
@@ -121,7 +137,7 @@ class Redactor:
         for path, node in walk(root):
             if node.written is None:
                 continue
-            named = bool(path) and _names_a_secret(str(path[-1]))
+            named = bool(path) and _names_a_secret(str(_meant(path)[-1]))
             hidden = [
                 (name, value)
                 for name, value in node.variables
@@ -144,12 +160,13 @@ class Redactor:
             return {key: self._clean((*path, key), inner) for key, inner in value.items()}
         if isinstance(value, list):
             return [self._clean((*path, index), inner) for index, inner in enumerate(value)]
-        if path[:2] == ("target", "headers"):
+        meant = _meant(path)
+        if meant[:2] == ("target", "headers"):
             return "".join(_REFERENCE.findall(_DEFAULTS.sub("}", self.written.get(path, "")))) or MARK
         value = self.written.get(path, value)
         if not isinstance(value, str):
             return value
-        if path[:1] == ("target",) and "://" in value:
+        if (meant[:1] == ("target",) or meant[:2] == _SCORERS) and "://" in value:
             return redact(value, self.secrets)
         for secret in self.secrets:
             value = value.replace(secret, MARK)
@@ -205,6 +222,7 @@ class Redactor:
 
 def must_not_be_shown(path: Path_, value: str) -> bool:
     """Whether a value into which variables went is to stay as it was written, whatever they are called."""
+    path = _meant(path)
     if path[:1] == ("target",) and ("?" in value or ("://" in value and redact(value) != value)):
         return True
     return may_be_secret(path) or _looks_secret(value)

@@ -43,6 +43,7 @@ __all__ = [
     "Problem",
     "YamlProblems",
     "at",
+    "copied",
     "core_scalar",
     "interpolated",
     "path_text",
@@ -295,7 +296,7 @@ class _Composer:
         self._count += sum(1 for _ in walk(found))
         if self._count > MAX_NODES:
             raise YamlProblems([Problem((), f"holds more than {MAX_NODES} values", self._origin)])
-        return _copy(found)
+        return copied(found)
 
     def _mapping(self, event: MappingStartEvent, path: Path_) -> Node:
         entries: dict[str, Node] = {}
@@ -382,12 +383,13 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def _copy(node: Node) -> Node:
+def copied(node: Node) -> Node:
+    """The node with all below it, to be changed apart from it."""
     value = node.value
     if isinstance(value, dict):
-        value = {key: _copy(inner) for key, inner in value.items()}
+        value = {key: copied(inner) for key, inner in value.items()}
     elif isinstance(value, list):
-        value = [_copy(inner) for inner in value]
+        value = [copied(inner) for inner in value]
     return Node(value, node.origin, node.line, node.variables, node.written, node.text)
 
 

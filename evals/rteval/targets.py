@@ -51,6 +51,7 @@ class Provider:
         key_header: how a key is sent.
         headers: more headers, for each dialect.
         base_paths: endings of an endpoint's path that belong to ``paths`` already.
+        takes_tokens: whether a scenario that names who asks for an Entra ID token means that one is sent.
     """
 
     paths: Mapping[str, str]
@@ -65,6 +66,7 @@ class Provider:
     key_header: KeyHeader = "bearer"
     headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     base_paths: tuple[str, ...] = ()
+    takes_tokens: bool = False
 
 
 PROVIDERS: Mapping[str, Provider] = {
@@ -78,6 +80,7 @@ PROVIDERS: Mapping[str, Provider] = {
         auth_without_key="entra",
         key_header="api-key",
         base_paths=("/openai/v1", "/openai"),
+        takes_tokens=True,
     ),
     "openai": Provider(
         paths=_OPENAI_PATHS,
@@ -95,7 +98,7 @@ PROVIDERS: Mapping[str, Provider] = {
         model="simulator",
         key_header="api-key",
     ),
-    "custom": Provider(paths={}, model_keys=("model", "deployment")),
+    "custom": Provider(paths={}, model_keys=("model", "deployment"), takes_tokens=True),
 }
 
 
@@ -114,6 +117,7 @@ class Address:
         ca_file: authorities to trust instead of the system's.
         proxy: proxy to connect through; ``None`` is none, whatever the environment says. May hold a password.
         sources: what was found in the environment, e.g. ``endpoint from AZURE_OPENAI_ENDPOINT``.
+        asker: who asks for the token, with ``auth`` ``entra``: a key of :data:`rteval.client.auth.ASKERS`.
     """
 
     url: str = field(repr=False)
@@ -128,6 +132,7 @@ class Address:
     ca_file: Path | None
     proxy: str | None = field(repr=False)
     sources: tuple[str, ...] = ()
+    asker: str = "default"
 
     @property
     def shown(self) -> str:
@@ -146,8 +151,9 @@ class Address:
 
     def described(self) -> str:
         """One line for people before a run: where to, which dialect, which kind of credential."""
+        by = "" if self.asker == "default" else f" by {self.asker}"
         credential = {
-            "entra": f"Entra ID token ({self.token_scope})",
+            "entra": f"Entra ID token{by} ({self.token_scope})",
             "api_key": f"key in {self.api_key_env} as {self.auth_header}",
             "none": "no credential",
         }[self.auth]
@@ -230,6 +236,7 @@ def target_address(scenario: Scenario, env: Mapping[str, str] | None = None) -> 
         ca_file=Path(target.ca_file) if target.ca_file else None,
         proxy=target.proxy,
         sources=tuple(sources),
+        asker=target.credential or "default",
     )
 
 
@@ -323,7 +330,9 @@ def _is_host(host: str | None) -> bool:
 def _auth(target: Target, provider: Provider, env: Mapping[str, str]) -> tuple[Auth, str | None]:
     key_env = target.api_key_env or provider.key_env
     auth: Auth = target.auth or provider.auth
-    if target.auth is None and provider.auth_without_key and not (key_env and env.get(key_env, "").strip()):
+    if target.auth is None and target.credential is not None and provider.takes_tokens:
+        auth = "entra"  # who names one does not want a key that happens to be about
+    elif target.auth is None and provider.auth_without_key and not (key_env and env.get(key_env, "").strip()):
         auth = provider.auth_without_key
     return auth, key_env
 

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from . import __version__
-from .client.auth import Credential
 from .corpus import Item
 from .errors import DatasetError, RtevalError, RunFolderError, UsageError
 from .load import charts
@@ -29,9 +28,10 @@ from .load.sessions import Ended, Sessions
 from .plan import PlannedTurn
 from .prepare import Prepared, prepare_scenario
 from .records import HealthSample, Outcome, SessionRecord, TurnRecord, shift
+from .redact import redact
 from .scenario import scenario_from_portable
 from .shards import COPIES, Record, ShardWriter, encode_record
-from .station import Station, find_credential, loop_factory, quiet_gc
+from .station import Credentials, Station, loop_factory, quiet_gc
 
 if TYPE_CHECKING:
     from .load.swarm import WorkerSwarm
@@ -43,7 +43,6 @@ _SOON_S = 0.02
 """How long a message waits for others of its kind."""
 
 _DRAIN_S = 4.0
-_LAST_WORD_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +94,7 @@ class _Worker:
         self._job: msg.Job | None = None
         self._prepared: Prepared | None = None
         self._items: dict[str, Item] = {}
-        self._credential: Credential | None = None
+        self._credentials: Credentials | None = None
         self._station: Station | None = None
         self._copy: ShardWriter | None = None
         self._sessions: Sessions | None = None
@@ -106,6 +105,7 @@ class _Worker:
         self._pong: asyncio.Future[msg.Pong] | None = None
         self._out = _Outbox(self._send)
         self._draining = False
+        self._drained = False
         self._leaving: str | None = None
         self._cut_later: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -130,7 +130,14 @@ class _Worker:
         )
         if options.tied:
             await self._tie()
-        await self._swarm.start()
+        joining = self._loop.create_task(self._swarm.start())
+        either: list[asyncio.Future[Any]] = [joining, self._exit]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not joining.done():  # the process that started this one died meanwhile
+            joining.cancel()
+            await asyncio.wait([joining])
+            return await self._exit
+        await joining
         try:
             self._say(f"joined the run at {options.host}:{options.port}")
             self._send(
@@ -148,8 +155,8 @@ class _Worker:
             for task in self._tasks:
                 task.cancel()
             self._held.close()
-            if self._credential is not None:
-                self._credential.close()
+            if self._credentials is not None:
+                self._credentials.close()
             await self._swarm.quit()
 
     # ---- what Locust says: its users are our slots ----
@@ -188,10 +195,13 @@ class _Worker:
     def message(self, kind: str, data: bytes) -> None:
         """The master said something."""
         try:
-            content = msg.decode(msg.FROM_MASTER, kind, data)
+            self._do(msg.decode(msg.FROM_MASTER, kind, data))
         except msg.MessageError as error:
             self._finish(RtevalError(f"this is no master of this rteval: {error}"))
-            return
+        except Exception as error:  # the line would only log it, and the master would wait for ever
+            self._bug(error)
+
+    def _do(self, content: msg.Message) -> None:
         match content:
             case msg.Job() if self._job is None:
                 self._job, self._name = content, content.worker
@@ -222,14 +232,14 @@ class _Worker:
         try:
             self._prepared = await asyncio.to_thread(self._read, job)
             self._items = {item.id: item for item in self._prepared.dataset.items}
-            self._credential = find_credential(self._prepared.address, warnings.append)
-            await self._credential.prepare()
+            self._credentials = Credentials(self._prepared, warnings.append)
+            await self._credentials.prepare()
         except RtevalError as error:
             sentence = str(error) if error.hint is None else f"{error} ({error.hint})"
             self._send(msg.Ready(ok=False, sentence=sentence[:4000]))
             self._finish(error if error.exit_code == 2 else UsageError(str(error), hint=error.hint))
             return
-        self._send(msg.Ready(ok=True, credential=self._credential.kind, warnings=tuple(warnings)))
+        self._send(msg.Ready(ok=True, credential=self._credentials.kind, warnings=tuple(warnings)))
         self._say(f"ready as {self._name}: {self._prepared.scenario.name}, {len(self._items)} items")
 
     def _read(self, job: msg.Job) -> Prepared:
@@ -239,7 +249,7 @@ class _Worker:
         cure = f"name its folder on this machine with --dataset {name}=DIR"
         if not Path(scenario.dataset.path).is_dir():
             raise DatasetError(f"there is no dataset {name} in {scenario.dataset.path} here", hint=cure)
-        prepared = prepare_scenario(scenario, limit=job.limit)
+        prepared = prepare_scenario(scenario, limit=job.limit, judged=False)
         if prepared.dataset.hash != job.dataset_hash:
             raise DatasetError(
                 f"the dataset {name} in {prepared.dataset.path} is not the master's "
@@ -253,29 +263,24 @@ class _Worker:
         prepared, job = self._prepared, self._job
         assert prepared is not None
         assert job is not None
-        assert self._credential is not None
-        address = prepared.address if begin.url is None else prepared.address.at(begin.url)
+        assert self._credentials is not None
         folder = self._options.out / prepared.scenario.name / job.run_id
-        try:
-            self._copy = self._held.enter_context(ShardWriter(folder, self._name, COPIES))
-        except RtevalError as error:
-            self._leave(str(error), failed=True)
-            return
+        self._copy = self._held.enter_context(ShardWriter(folder, self._name, COPIES))
         station = Station(
             prepared,
-            address,
-            self._credential,
+            begin.url,
+            self._credentials,
             run_id=job.run_id,
             worker=self._name,
             records=self,
             audio=folder / "audio",
         )
         station.warm(lambda sentence: self._say(f"warning: {sentence}"))
-        self._held.enter_context(quiet_gc())
-        self._held.enter_context(station.watched())
         offset_ns, round_trip_ns = await self._read_masters_clock()
         # A clock that agrees within the round trip is the same one: two processes of one machine.
         self._offset_ns = 0 if abs(offset_ns) <= round_trip_ns else offset_ns
+        self._held.enter_context(quiet_gc())
+        self._held.enter_context(station.watched())  # its samples need the offset
         self._sessions = Sessions(station.hold, self._ended)
         self._station = station
         self._warm.set()
@@ -298,10 +303,12 @@ class _Worker:
 
     def _grant(self, granted: msg.GrantedSession) -> None:
         assert self._sessions is not None
+        assert self._station is not None
         try:
-            turns = tuple(PlannedTurn(self._items[item], attempt) for item, attempt in granted.turns)
+            turns = tuple(PlannedTurn(self._items[item], attempt, granted.variant) for item, attempt in granted.turns)
+            self._station.facts(granted.variant)
         except KeyError as error:
-            self._bug(RuntimeError(f"granted an item that is not in the dataset: {error}"))
+            self._bug(RuntimeError(f"granted an item or a variant that is not known here: {error}"))
             return
         if self._draining:
             self._out.ended(Ended(granted.name, begun=False))
@@ -388,14 +395,23 @@ class _Worker:
     async def _say_when_drained(self) -> None:
         assert self._sessions is not None
         await self._sessions.wait()
-        copy, self._held = self._held, ExitStack()
-        copy.close()  # the last sample of health, the last audio, the last lines of the copy
+        self._held.close()  # the last sample of health, the last audio, the last lines of the copy
+        if self._leaving is not None:
+            return
         self._out.flush()
         self._send(msg.Drained(turns=self._out.turns, sessions=self._out.sessions))
+        self._drained = True
+        if self._signalled is not None:
+            self._finish(self._exit_code)
 
     def _leave(self, sentence: str, *, failed: bool = False, tell: bool = True) -> None:
         """Go before the run is over: what is under way here may end its turns, the others do the rest."""
         if self._leaving is not None:
+            return
+        if self._draining and tell and not failed:  # it ends anyway, and there is nobody to do the rest
+            self._drain(_DRAIN_S)
+            if self._drained:
+                self._finish(self._exit_code)
             return
         self._leaving = sentence
         if failed:
@@ -409,17 +425,22 @@ class _Worker:
     async def _gone(self, sentence: str, failed: bool, tell: bool) -> None:
         if self._sessions is not None:
             await self._sessions.wait()
-        self._held.close()
+        with suppress(RunFolderError):  # the disk of which the sentence may tell
+            self._held.close()
         self._out.flush()
         if tell:
             self._send(msg.Leaving(sentence=sentence[:4000], failed=failed))
         else:
             self._say(sentence)
-        code = 128 + self._signalled if self._signalled is not None else 2 if failed else 1
-        self._finish(code)
+        self._finish(self._exit_code or (2 if failed else 1))
+
+    @property
+    def _exit_code(self) -> int:
+        return 0 if self._signalled is None else 128 + self._signalled
 
     def _bug(self, bug: BaseException) -> None:
-        text = "".join(traceback.format_exception(bug))
+        secrets = () if self._credentials is None else self._credentials.secrets()
+        text = redact("".join(traceback.format_exception(bug)), secrets)
         self._send(msg.Bug(text=text[-20_000:]))
         self._finish(bug)
 
@@ -430,13 +451,14 @@ class _Worker:
             with suppress(OSError):
                 self._copy.path.unlink()
                 self._copy.path.parent.rmdir()
+                self._copy.path.parent.parent.rmdir()  # the run's folder, where it holds nothing else
         if not bye.kept and bye.sentence is None and self._copy is not None:
             self._say(f"what was recorded here is kept in {self._copy.path}")
         if bye.exit_code and bye.sentence is not None:
             self._finish(UsageError(bye.sentence) if bye.exit_code == 2 else RtevalError(bye.sentence))
         else:
             self._say(f"done: {self._out.turns} turns, {self._out.sessions} sessions")
-            self._finish(0)
+            self._finish(self._exit_code)
 
     def _finish(self, how: int | BaseException) -> None:
         if self._exit is None or self._exit.done():
@@ -488,7 +510,10 @@ class _Worker:
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (bug := task.exception()) is not None:
+        bug = None if task.cancelled() else task.exception()
+        if isinstance(bug, RtevalError):
+            self._leave(str(bug), failed=True)
+        elif bug is not None:
             self._bug(bug)
 
     def _send(self, message: msg.Message) -> None:

@@ -49,7 +49,8 @@ WRONG = {
     "gate without stat": (FAST + "gates: [ttfa_ms < 1]\n", "ttfa_ms"),
     "unknown item": (FAST.replace("lost-card", "lost-cart"), "lost-card"),
     "missing dataset": (FAST.replace("DATASET", "nowhere"), "nowhere"),
-    "not built yet": (FAST + "matrix: {a: {b: c}}\n", "not available yet"),
+    "not built yet": (FAST.replace("limits: {", "limits: {cost_usd: 1, "), "not available yet"),
+    "variant": (FAST + "matrix: {a: {b: {load.sessions: 2}}}\n", "no variant can set it"),
     "setting of the other dialect": (FAST.replace("session:", "session:\n  temperature: 0.7"), "temperature"),
     "behaviour": (FAST.replace("ttfa_ms: 30", "ttfa_mss: 30"), "ttfa_ms"),
 }

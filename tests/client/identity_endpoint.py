@@ -34,6 +34,8 @@ class IdentityEndpoint:
         """Every token handed out, oldest first."""
         self.resources: list[str] = []
         """The ``resource`` of every request, refused ones too."""
+        self.client_ids: list[str | None] = []
+        """The user-assigned identity that every request asked for; ``None``: the machine's own."""
         self._refusal: tuple[int, str] | None = None
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -78,6 +80,7 @@ class IdentityEndpoint:
         query = parse_qs(urlsplit(path).query)
         with self._lock:
             self.resources.append(query.get("resource", [""])[0])
+            self.client_ids.append(query.get("client_id", [None])[0])
             if header != self.secret:
                 return 401, {"statusCode": "401", "message": "wrong X-IDENTITY-HEADER"}
             if self._refusal is not None:

@@ -90,12 +90,14 @@ def test_arrivals_are_due_whether_or_not_anybody_has_time():
 
 def test_the_distance_between_connections_moves_the_start_and_not_the_due_time_of_an_arrival():
     made = dealer(endless(), Open(2.0), per_s=1.0)
-    assert [(grant.due_ns / S, grant.start_ns / S) for grant in dealt(made, 0)] == [(0, 0), (0.5, 1), (1, 2), (1.5, 3)]
+    grants = [grant for now_ns in range(0, 2 * S, S) for grant in dealt(made, now_ns)]
+    assert [(grant.due_ns / S, grant.start_ns / S) for grant in grants] == [(0, 0), (0.5, 1), (1, 2)]
 
 
 def test_in_a_closed_run_a_session_is_due_when_the_distance_allows_it():
     made = dealer(plans(3), Closed(3, 0.0), per_s=1.0)
-    assert [(grant.due_ns / S, grant.start_ns / S) for grant in dealt(made, 0)] == [(0, 0), (1, 1), (2, 2)]
+    grants = [grant for now_ns in range(0, 2 * S, S) for grant in dealt(made, now_ns)]
+    assert [(grant.due_ns / S, grant.start_ns / S) for grant in grants] == [(0, 0), (1, 1), (2, 2)]
 
 
 def test_nothing_is_dealt_before_the_run_begins_nor_from_its_end_on():
@@ -111,7 +113,7 @@ def test_nothing_is_dealt_before_the_run_begins_nor_from_its_end_on():
     assert made.arrivals_per_s(12 * S) is None
     assert made.next_ns(15 * S) is None
     assert dealt(made, 15 * S) == []
-    made.stop()
+    made.stop(15 * S)
     assert made.finished
     assert made.wanted(12 * S) == 0
 
@@ -125,10 +127,10 @@ def test_without_a_free_slot_only_the_end_is_worth_waking_for():
 def test_another_number_of_sessions_can_be_asked_for():
     made = dealer(endless(), Closed(1, 0.0))
     assert len(dealt(made, 0)) == 1
-    made.resize(3)
-    assert len(dealt(made, S)) == 2
+    made.resize(3, S, 100.0)
+    assert dues(dealt(made, S)) == [1, 1.01]
     arrivals = dealer(endless(), Open(1.0))
-    arrivals.resize(3)
+    arrivals.resize(3, S, 100.0)
     assert dues(dealt(arrivals, 0)) == [0, 1]
 
 
@@ -141,7 +143,7 @@ def test_slots_are_asked_for_before_they_are_needed():
     assert made.slots_wanted(7 * S) == 8
     assert made.slots_wanted(19 * S) == 8
     assert made.slots_wanted(21 * S) == 2
-    made.stop()
+    made.stop(22 * S)
     assert made.slots_wanted(0) == 0
 
 
@@ -154,7 +156,7 @@ def test_an_open_run_asks_for_as_many_slots_as_may_be_needed_and_never_for_more_
     assert made.slots_wanted(5 * S) == 60
     assert made.wanted(5 * S) == made.active == 60
     assert made.arrivals_per_s(5 * S) == 10.0
-    made.stop()
+    made.stop(5 * S)
     assert made.arrivals_per_s(5 * S) == 0.0
 
 
@@ -256,7 +258,7 @@ def test_all_the_rest_of_an_exact_run_is_left():
     made = dealer(plans(4, turns=2), Closed(1, 0.0))
     (first,) = dealt(made, 0)
     made.session_done(first.name, leftover=1)
-    made.stop()
+    made.stop(S)
     assert dealt(made, 0) == []
     left = made.left(S)
     assert [(name, len(turns), due_ns) for name, turns, due_ns in left] == [
@@ -271,14 +273,14 @@ def test_all_the_rest_of_an_exact_run_is_left():
 def test_of_a_timed_closed_run_nothing_is_left():
     made = dealer(endless(), Closed(1, 0.0, (), 5.0))
     dealt(made, 0)
-    made.stop()
+    made.stop(5 * S)
     assert made.left(5 * S) == []
 
 
 def test_of_a_timed_open_run_what_arrived_and_found_no_slot_is_left():
     made = dealer(endless(), Open(1.0, duration_s=5.0), most=1)
     dealt(made, 0)
-    made.stop()
+    made.stop(5 * S)
     assert [(left.name, left.due_ns) for left in made.left(20 * S)] == [
         (f"s{index:05d}", index * S) for index in range(1, 5)
     ]
@@ -287,7 +289,7 @@ def test_of_a_timed_open_run_what_arrived_and_found_no_slot_is_left():
 def test_of_an_exact_open_run_what_arrived_is_told_from_what_did_not():
     made = dealer(plans(5), Open(1.0), most=1)
     dealt(made, 0)
-    made.stop()
+    made.stop(2 * S)
     assert [left.due_ns for left in made.left(2 * S)] == [S, 2 * S, None, None]
 
 
@@ -297,7 +299,7 @@ def test_arrivals_that_end_leave_the_rest():
     for name in ("s00000", "s00001"):
         made.session_done(name)
     assert dealt(made, S) == []
-    made.stop()
+    made.stop(3 * S)
     assert made.left(3 * S) == []
     assert dealer(plans(1), Open(1.0)).left(-1) == [Left("s00000", next(plans(1)).turns, None)]
 

@@ -634,6 +634,11 @@ LEFT_TO_THE_PARSER = [
     pytest.param(b'{"type":"response.audio.delta","response_id":"r1"delta":"AAAA"}', id="a comma is missing"),
     pytest.param(b'{"type":"response.audio.delta","response_id":"r1,"delta":"AAAA"}', id="a quote is missing"),
     pytest.param(b'{"type":"response.audio.delta","response_id":"\xff","delta":"AAAA"}', id="an id that is not UTF-8"),
+    pytest.param(b'{"response_id":"\xff","type":"response.audio.delta","delta":"AAAA"}', id="the same, type later"),
+    pytest.param(b'{"type":"response.audio.delta","event_id":"e","response_id":"r1","delta":"AA","delta":"AA"}',
+                 id="two deltas as usual"),
+    pytest.param(b'{"type":"response.audio.delta","event_id":"e","response_id":"r1","delta":"AA\\/A"}',
+                 id="an escape in the usual place"),
     pytest.param(b'["type":"response.audio.delta","response_id":"r1","delta":"AAAA"]', id="no object"),
     pytest.param(b"", id="nothing"),
 ]  # fmt: skip

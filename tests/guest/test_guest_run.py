@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from rteval.client.auth import NoCredential
 from rteval.errors import RunFolderError
 from rteval.guest import GuestRun
 from rteval.judge import judge
 from rteval.prepare import RunOptions, prepare
 from rteval.records import Outcome, SessionRecord, TurnRecord
 from rteval.shards import read_shards
+from rteval.station import Credentials
 
 Guest = Callable[..., GuestRun]
 
@@ -29,7 +29,8 @@ def guest(tmp_path: Path) -> Guest:
 
     def make(scenario: Path, **options: Any) -> GuestRun:
         folder = tmp_path / "reports" / "guest" / f"run-{len(made)}"
-        made.append(GuestRun(prepare(scenario, RunOptions()), NoCredential(), folder, **options))
+        prepared = prepare(scenario, RunOptions())
+        made.append(GuestRun(prepared, Credentials(prepared, pytest.fail), folder, **options))
         return made[-1]
 
     return make

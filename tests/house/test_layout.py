@@ -30,6 +30,8 @@ ADDRESSES = {
     "azure": {"client/auth.py"},
     "cryptography": {"simulator/"},
     "flask": _LOCUST,
+    "faster_whisper": {"scorers/spoken.py"},
+    "duckdb": {"analysis/history.py"},
     "gevent": _LOCUST,
     "greenlet": _LOCUST,
     "jinja2": {"reporting/"},
@@ -38,11 +40,13 @@ ADDRESSES = {
     "plotly": {"reporting/"},
     "psutil": _LOCUST,
     "pyarrow": {"analysis/", "reporting/", "judge.py"},
-    "rich": {"progress.py", "cli.py", "run.py", "worker.py"},
+    "requests": {"scorers/chat.py"},
+    "rich": {"progress.py", "cli.py", "run.py", "worker.py", "reporting/history_text.py"},
     "ruamel": {"scenario_yaml.py"},
     "soundfile": {"audio.py"},
     "soxr": {"audio.py"},
     "typer": {"cli.py"},
+    "urllib3": {"scorers/chat.py"},
     "uvloop": {"station.py", "load/guest.py", "simulator/"},
     "webrtcvad": {"simulator/vad.py"},
     "websockets": {"client/transport.py", "simulator/"},
@@ -127,7 +131,20 @@ def test_every_module_says_what_it_is_for() -> None:
     assert [module for module, tree in MODULES.items() if not ast.get_docstring(tree)] == []
 
 
-HEAVY = ("azure", "cryptography", "jinja2", "jiwer", "locust", "msal", "numpy", "pandas", "plotly", "pyarrow", "scipy")
+HEAVY = (
+    "azure",
+    "cryptography",
+    "duckdb",
+    "jinja2",
+    "jiwer",
+    "locust",
+    "msal",
+    "numpy",
+    "pandas",
+    "plotly",
+    "pyarrow",
+    "scipy",
+)
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

@@ -115,7 +115,7 @@ def turn_row(number: int, rng: np.random.Generator, *, text: bool, ok: bool, ref
         "tags": ("digits",) if "code" in reference else (),
         "language": "en",
         "dialect": "ga",
-        "concurrency": 8,
+        "concurrency": 1 + number % 12,
         "warmup": number < 2,
         "started_at": "2026-11-20T23:30:00+00:00",
         "outcome": outcome,
@@ -129,7 +129,12 @@ def turn_row(number: int, rng: np.random.Generator, *, text: bool, ok: bool, ref
         "due_ns": started,
         "speech_end_ns": speech_end,
         "speech_stopped_ns": at(endpoint),
+        "committed_ns": at(endpoint),
+        "create_ns": speech_end if text else None,
+        "response_created_ns": at((endpoint or 0) + 5) if ok else None,
+        "first_text_ns": at(ttfa and ttfa - 10),
         "first_audio_ns": at(ttfa),
+        "last_audio_ns": at(response and response - 1),
         "response_done_ns": at(response),
         "reference": reference if references else None,
         "input_transcript": transcript,
@@ -142,6 +147,8 @@ def turn_row(number: int, rng: np.random.Generator, *, text: bool, ok: bool, ref
         "v2v_ms": None if not ok else ttfa + silence,
         "leading_silence_ms": silence,
         "response_ms": response,
+        "ttft_ms": None if ttfa is None else ttfa - 10,
+        "speech_ms": 2000.0,
         "output_audio_ms": length,
         "send_lag_ms": rng.exponential(0.4),
         "input_ref_words": counts and counts.ref_words,
@@ -156,6 +163,19 @@ def turn_row(number: int, rng: np.random.Generator, *, text: bool, ok: bool, ref
         "check_contains": ok or None,
         "meta_agent": "b<2>",
     }
+
+
+def deltas_of(turns: pd.DataFrame) -> pd.DataFrame:
+    """Ten audio deltas of every answer, and a transcript delta before each other one."""
+    rows = []
+    for turn in turns[["session", "turn", "first_audio_ns", "last_audio_ns"]].dropna().itertuples(index=False):
+        first, last = int(turn.first_audio_ns), int(turn.last_audio_ns)
+        for number in range(10):
+            at = first + (last - first) * number // 9
+            rows.append((turn.session, turn.turn, "audio", at, 4800, 0))
+            if number % 2 == 0:
+                rows.append((turn.session, turn.turn, "transcript", at - 10 * MS, 0, 5))
+    return pd.DataFrame(rows, columns=["session", "turn", "kind", "arrival_ns", "bytes", "chars"])
 
 
 def metrics_of(turns: pd.DataFrame) -> dict[str, Any]:
@@ -199,7 +219,8 @@ def metrics_of(turns: pd.DataFrame) -> dict[str, Any]:
 
 def judged(texts: list[str], metrics: dict[str, Any], invalid: bool) -> list[dict[str, Any]]:
     """The gates of a summary."""
-    from rteval.analysis.gates import judge_gates, parse_gates
+    from rteval.analysis.gates import parse_gates
+    from rteval.analysis.judging import judge_gates
 
     why = "send_lag_ms.p99 is 41.2 ms, the limit is 20 ms" if invalid else None
     return [result.as_dict() for result in judge_gates(parse_gates(texts), metrics, invalid=why)]
@@ -309,7 +330,7 @@ def fake_run(
         "health": judge_health(health, {"send_lag_ms": 0.001 if invalid else 20, "loop_lag_ms": 20}),
         "counts": {},
     }
-    deltas = pd.DataFrame({name: [] for name in ("session", "turn", "kind", "arrival_ns", "bytes", "chars")})
+    deltas = deltas_of(turns)
     return FakeRun(run, summary, turns, sessions, deltas, health)
 
 

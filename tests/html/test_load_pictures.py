@@ -47,7 +47,7 @@ def test_the_curve_that_was_asked_is_drawn_beside_the_sessions_that_were_open(ma
     drawn = series(figures["sessions"])
     assert drawn["asked"] == [*STAGES, [20, 0]]
     assert [at(drawn["open"], second) for second in (0.5, 0.95, 5, 21)] == [5, 8, 8, 0]
-    assert [one.get("role") for one in figures["sessions"]["series"]] == ["asked", None]
+    assert [one.get("role") for one in figures["sessions"]["series"]] == [None, "asked"]
 
 
 def test_an_open_run_shows_its_arrivals_those_in_vain_and_the_room_there_was(make_load_run: LoadRun) -> None:

@@ -45,6 +45,7 @@ def test_each_worker_is_shown() -> None:
         "stamp_lag_p99_ms": None,
         "cpu_share": 0.6,
         "cpu_max": 0.7,
+        "sessions_max": None,
         "late": [],
     }
     assert health["cpu_share"] == {"n": 2, "mean": 0.6, "max": 0.7}

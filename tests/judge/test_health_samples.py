@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rteval.analysis.health import lags_of
-from rteval.analysis.stats import ascending, describe, percentile
+from rteval.analysis.stats import describe
 from rteval.analysis.store import HEALTH, check_tables, collect, read_health
 from rteval.records import HealthSample, kept_ranks
 
@@ -31,23 +31,6 @@ def test_the_upper_ranks_are_kept_so_closely_that_a_p99_is_theirs(n: int) -> Non
     upper = [rank for rank in ranks if rank >= 0.98 * n]
     assert max(high - low for low, high in pairwise(upper)) <= max(1, round(0.0001 * n) + 1)
     assert max(high - low for low, high in pairwise(ranks)) <= 0.011 * n + 1
-
-
-@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.integers(1, 40)), min_size=1, max_size=60), st.floats(0, 1))
-def test_values_that_stand_for_several_count_as_if_each_was_there(pairs: list[tuple[float, int]], q: float) -> None:
-    values, counts = (np.array(column) for column in zip(*pairs, strict=True))
-    whole = np.sort(np.repeat(values, counts))
-    in_order, upto = ascending(values.copy(), counts)
-    assert percentile(in_order, q, upto) == percentile(whole, q)
-    one, other = describe(values.copy(), counts), describe(whole)
-    assert (one.n, one.p50, one.p99, one.max, one.withheld) == (
-        other.n,
-        other.p50,
-        other.p99,
-        other.max,
-        other.withheld,
-    )
-    assert one.mean == pytest.approx(other.mean)
 
 
 def test_ten_thousand_lags_a_second_leave_three_hundred_rows_and_the_same_p99(tmp_path: Path) -> None:

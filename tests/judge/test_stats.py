@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rteval.analysis.stats import describe, percentile, withheld
+from rteval.analysis.stats import ascending, describe, percentile, withheld
 
 samples = st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=150)
 
@@ -56,3 +56,20 @@ def test_the_order_of_samples_does_not_matter(values: list[float], random: objec
     assert one.mean is not None
     assert one.max is not None
     assert one.min <= one.mean <= one.max
+
+
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.integers(1, 40)), min_size=1, max_size=60), st.floats(0, 1))
+def test_values_that_stand_for_several_count_as_if_each_was_there(pairs: list[tuple[float, int]], q: float) -> None:
+    values, counts = (np.array(column) for column in zip(*pairs, strict=True))
+    whole = np.sort(np.repeat(values, counts))
+    in_order, upto = ascending(values.copy(), counts)
+    assert percentile(in_order, q, upto) == percentile(whole, q)
+    one, other = describe(values.copy(), counts), describe(whole)
+    assert (one.n, one.p50, one.p99, one.max, one.withheld) == (
+        other.n,
+        other.p50,
+        other.p99,
+        other.max,
+        other.withheld,
+    )
+    assert one.mean == pytest.approx(other.mean)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rteval.analysis.gates import Verdict
+from rteval.analysis.judging import Verdict
 from rteval.analysis.verdict import EXIT_MEANINGS, End, Facts, exit_code, run_state
 
 OK: dict[str, object] = {

@@ -45,7 +45,7 @@ def test_a_target_that_stops_reading_ends_the_turn_by_timeout(mode: str, desk: A
             row = maker.rows.turns[0]
             assert (row.outcome, row.failure_stage, row.error_code) == ("timeout", "speak", "send_blocked")
             assert row.backpressure_ms >= 500
-            assert maker.caller.sessions_open == 0
+            assert maker.caller.board.sessions_open == 0
 
     asyncio.run(hold())
 
@@ -139,7 +139,7 @@ def test_a_session_cut_while_it_connects_leaves_its_rows_and_no_socket(desk: Any
             await patiently(lambda: accepted[0].at_eof())
         assert [row.outcome for row in maker.rows.turns] == ["cut", "cut"]
         assert maker.rows.sessions[0].outcome == "cut"
-        assert maker.caller.sessions_open == 0
+        assert maker.caller.board.sessions_open == 0
 
     asyncio.run(hold())
 

@@ -286,7 +286,7 @@ def test_nothing_listening_is_a_refused_row(desk: Any, quick: TimeoutsS) -> None
     maker.hold([maker.text()])
     (row,) = maker.rows.turns
     assert (row.outcome, row.failure_stage, row.error_code) == ("refused", "connect", "connection_refused")
-    assert maker.caller.first_refusal[0] == "nothing listens at 127.0.0.1:1"
+    assert maker.caller.board.first_refusal[0] == "nothing listens at 127.0.0.1:1"
 
 
 def test_an_unknown_host_is_a_refused_row(desk: Any, quick: TimeoutsS) -> None:

@@ -87,7 +87,7 @@ def test_the_peak_is_counted_as_sessions_open_and_not_sampled(desk: Any, plain_s
         await asyncio.gather(*(maker.session([maker.text()], name).run() for name in ("s0", "s1", "s2")))
 
     asyncio.run(hold())
-    assert (maker.caller.sessions_peak, maker.caller.sessions_open) == (3, 0)
+    assert (maker.caller.board.sessions_peak, maker.caller.board.sessions_open) == (3, 0)
 
 
 def test_a_ca_file_without_a_certificate_is_the_scenarios_fault(scenario: Path, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_stopping_lets_the_turn_under_way_finish_and_cuts_the_rest(
     async def hold() -> None:
         task = asyncio.create_task(session.run())
         await patiently(lambda: len(session._live) == 1)
-        maker.caller.stopping.set()
+        maker.caller.board.stopping.set()
         await task
 
     asyncio.run(hold())

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +30,7 @@ conversation: {wait_for_playback: false}
 load: {sessions: 6, pacing: fast}
 limits: {loop_lag_ms: 5000, wall_s: 60}
 gates: []
+report: {formats: [markdown]}
 """
 PROMPTS = [f"Question number {number}, please." for number in range(40)]
 
@@ -78,8 +81,8 @@ def start() -> Iterator[Start]:
         if one.process.poll() is None:
             one.process.kill()
         for stream in (one.process.stdout, one.process.stderr):
-            assert stream is not None
-            stream.close()
+            if stream is not None:
+                stream.close()
         one.process.wait()
 
 
@@ -94,8 +97,12 @@ def scenario(tmp_path: Path) -> Path:
     return path
 
 
+def run_folders(out: Path) -> list[Path]:
+    return [path for path in (out / "fleet").iterdir() if path.is_dir()]
+
+
 def run_folder(out: Path) -> Path:
-    (folder,) = [path for path in (out / "fleet").iterdir() if path.is_dir()]
+    (folder,) = run_folders(out)
     return folder
 
 
@@ -360,6 +367,8 @@ def test_only_a_worker_with_the_join_token_and_the_same_data_takes_part(
     assert "is not the master's" in master.err
     assert "the right token of this run" not in master.err + right.err + stranger.err
     assert len(turns_of(run_folder(tmp_path / "out"))) == 40
+    # The master has everything, so the worker keeps nothing, not even a folder.
+    assert not (tmp_path / "elsewhere" / "fleet").exists() or not run_folders(tmp_path / "elsewhere")
 
 
 def test_a_worker_that_is_told_to_leave_hands_its_items_over(
@@ -435,3 +444,145 @@ def test_what_cannot_be_is_said_in_one_sentence_and_leaves_no_folder(
     assert run.wait() == 2, run.err
     assert sentence in run.err
     assert not (tmp_path / "out").exists()
+
+
+TOKEN = {"RTEVAL_JOIN_TOKEN": "the right token of this run"}
+
+
+def test_a_worker_whose_disk_is_full_ends_the_run_with_its_sentence_and_not_as_a_bug(
+    start: Start, bound: Any, tmp_path: Path
+) -> None:
+    there = tmp_path / "elsewhere"
+    copies = there / "fleet" / "full" / "copies"
+    copies.mkdir(parents=True)
+    (copies / "w1.jsonl").symlink_to("/dev/full")
+    master, address = bound("--run-id", "full", "--set", "target.behaviour.ttfa_ms=500")
+    worker = start("worker", "--master", address, "--out", str(there), **TOKEN)
+    assert master.wait() == 2, master.err
+    assert "w1.jsonl: No space left on device" in master.err
+    assert worker.wait() == 2, worker.err
+    assert "Traceback" not in master.err + worker.err
+    assert run_json(run_folder(tmp_path / "out"))["state"] == "partial"
+
+
+def test_master_and_worker_that_are_told_to_end_together_lose_nothing(start: Start, bound: Any, tmp_path: Path) -> None:
+    master, address = bound("--set", "target.behaviour.ttfa_ms=1500", "--set", "conversation.items_per_session=2")
+    worker = start("worker", "--master", address, **TOKEN)
+    recorded_from = tmp_path / "out"
+    live_workers(recorded_from)
+    recorded(recorded_from, 1)
+    master.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)  # what is arranged: the worker has been told by its master before it is told by a signal
+    worker.process.send_signal(signal.SIGTERM)
+    assert master.wait(30) == 143, master.err
+    assert worker.wait(30) == 143, worker.err
+    folder = run_folder(tmp_path / "out")
+    turns = turns_of(folder)
+    assert Counter(turns["item"]) == Counter(f"p{number}" for number in range(40))
+    assert (turns["outcome"] == "ok").sum() == truth_of(folder)
+    assert run_json(folder)["live"]["incidents"] == []
+
+
+@pytest.mark.parametrize(
+    "args", [pytest.param(["--expect-workers", "2"], id="none"), pytest.param(["--workers", "1"], id="too few")]
+)
+def test_nobody_waits_for_workers_that_cannot_come(
+    start: Start, scenario: Path, tmp_path: Path, args: list[str]
+) -> None:
+    run = start("run", str(scenario), "--out", str(tmp_path / "out"), *args, "--expect-workers", "2")
+    assert run.wait(30) == 2, run.err
+    assert "--master-bind" in run.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_goes_on_when_nobody_reads_its_progress_any_more(start: Start, scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = start("run", str(scenario), "--out", str(out))
+    assert run.process.stderr is not None
+    run.process.stderr.close()
+    run.process.stderr = None
+    assert run.wait() == 0
+    assert run.out == str(run_folder(out))
+    assert len(turns_of(run_folder(out))) == 40
+
+
+# ---- the web UI ----
+
+
+@pytest.fixture
+def page(start: Start, scenario: Path, tmp_path: Path) -> Callable[..., tuple[Running, Callable[..., Any]]]:
+    """A run that waits to be started in its web UI, and what asks the page."""
+
+    def begin(*more: str) -> tuple[Running, Callable[..., Any]]:
+        run = start("run", str(scenario), "--out", str(tmp_path / "out"), "--ui", "--ui-port", "0", *more)
+        assert run.process.stderr is not None
+        said = ""
+        while "press Start" not in said:
+            said = run.process.stderr.readline()
+            assert said, "it ended before it could be started"
+        address = said.split()[1]
+
+        def ask(path: str, **form: object) -> Any:
+            data = urllib.parse.urlencode(form).encode()
+            with urllib.request.urlopen(f"{address}{path}", data=data, timeout=30) as answer:
+                return json.loads(answer.read())
+
+        return run, ask
+
+    return begin
+
+
+def test_stop_before_start_stops_nothing(page: Any, tmp_path: Path) -> None:
+    run, ask = page("--workers", "1")
+    assert ask("stop")["success"]
+    assert ask("swarm", user_count=3, spawn_rate=100)["success"]
+    assert run.wait() == 0, run.err
+    folder = run_folder(tmp_path / "out")
+    assert len(turns_of(folder)) == 40
+    assert run_json(folder)["end"]["reason"] == "finished"
+    assert run_json(folder)["load"]["asked"] == [[0.0, 0], [0.03, 3]]
+    assert "Traceback" not in run.err
+
+
+def test_a_run_that_nobody_started_leaves_no_folder(page: Any, tmp_path: Path) -> None:
+    run, _ = page("--workers", "1")
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait(30) == 130, run.err
+    assert run_folders(tmp_path / "out") == []
+
+
+def test_stop_right_after_start_is_heard(page: Any, tmp_path: Path) -> None:
+    run, ask = page("--set", "target.behaviour.ttfa_ms=2000")
+    ask("swarm", user_count=3, spawn_rate=100)
+    ask("stop")
+    assert run.wait(60) == 1, run.err
+    folder = run_folder(tmp_path / "out")
+    assert run_json(folder)["end"]["reason"] == "stopped"
+    assert len(turns_of(folder)) == 40
+
+
+def test_more_users_on_the_way_do_not_come_in_a_burst_and_stand_in_the_report(page: Any, tmp_path: Path) -> None:
+    run, ask = page("--set", "target.behaviour.ttfa_ms=500")
+    ask("swarm", user_count=1, spawn_rate=1)
+    recorded(tmp_path / "out", 2)
+    ask("swarm", user_count=8, spawn_rate=4)
+    assert run.wait() == 0, run.err
+    folder = run_folder(tmp_path / "out")
+    load = run_json(folder)["load"]
+    (first, second), (at_s, before), (until_s, after) = load["asked"][0], load["asked"][-2], load["asked"][-1]
+    assert (first, second, before, after, load["peak"]) == (0.0, 0, 1, 8, 8)
+    assert until_s - at_s == pytest.approx(7 / 4)
+    sessions = pd.read_parquet(folder / "sessions.parquet")
+    into_s = (sessions["connected_ns"] - load["started_ns"]) / 1e9 - at_s
+    assert ((into_s > 0) & (into_s < 0.4)).sum() <= 4
+
+
+def test_a_run_that_goes_on_says_when_its_schedule_began(start: Start, scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = start("run", str(scenario), "--out", str(out), "--set", "target.behaviour.ttfa_ms=500")
+    recorded_from = until(lambda: list(out.glob("fleet/*/shards")), "the run did not begin")
+    recorded(out, 1)
+    run.process.kill()
+    run.wait()
+    found = run_json(recorded_from[0].parent)
+    assert found["load"]["started_ns"] is not None

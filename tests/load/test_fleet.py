@@ -17,7 +17,7 @@ from rteval.load.dealing import Dealer
 from rteval.load.fleet import Fleet, WorkerBugError
 from rteval.load.schedule import Closed, StartSpacing
 from rteval.plan import PlannedTurn, SessionPlan
-from rteval.records import Outcome, SessionRecord, TurnRecord
+from rteval.records import HealthSample, Outcome, SessionRecord, TurnRecord
 from rteval.shards import Record, encode_record
 
 
@@ -26,6 +26,9 @@ def plans(count: int, turns: int = 1, *, conversation: bool = False) -> Iterator
         talk = str(index) if conversation else None
         items = [Item(id=f"i{index}-{n}", text="?", conversation_id=talk) for n in range(turns)]
         yield SessionPlan(index, tuple(PlannedTurn(item, 1) for item in items))
+
+
+HELLO = msg.Hello(protocol=msg.PROTOCOL, version=__version__, host="box", pid=1, cpus=1, python="3")
 
 
 @dataclass
@@ -66,8 +69,7 @@ class Office:
 
     def joins(self, worker: str, *, slots: int = 2) -> None:
         self.fleet.joined(worker)
-        hello = msg.Hello(protocol=msg.PROTOCOL, version=__version__, host="box", pid=1, cpus=1, python="3")
-        self.hears(worker, hello)
+        self.hears(worker, HELLO)
         self.hears(worker, msg.Ready(ok=True, credential="api key"))
         self.hears(worker, msg.Warm(clock_offset_ns=0, round_trip_ns=1))
         self.hears(worker, msg.Slots(slots=slots))
@@ -86,8 +88,8 @@ class Office:
         return [session.name for grants in self.told(worker, msg.Grants) for session in grants.sessions]
 
 
-def office() -> Office:
-    made = Office(fleet=None)  # type: ignore[arg-type]
+def office(kind: type[Office] = Office) -> Office:
+    made = kind(fleet=None)  # type: ignore[arg-type]
     made.fleet = Fleet(made, warn=made.warnings.append)
     made.fleet.line = made
     made.fleet.offer(
@@ -325,5 +327,198 @@ def test_waiting_ends_when_it_is_of_no_use() -> None:
         made = office()
         with pytest.raises(UsageError, match="worker process 1 ended"):
             await made.fleet.gather(1, 60, hopeless=lambda: "worker process 1 ended with exit code 2")
+
+    asyncio.run(main())
+
+
+# ---- before the run ----
+
+
+def test_health_from_before_the_run_is_none_of_it() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.ships("a", HealthSample(worker="w1", at_ns=1))
+        made.fleet.deal(dealer(plans(1), 1))
+        made.ships("a", HealthSample(worker="w1", at_ns=2))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        during = HealthSample(worker="w1", at_ns=3)
+        made.ships("a", during, turn("w1", "s00000"), ended=("s00000",))
+        await over(made, running, "a")
+        assert made.records == [during, turn("w1", "s00000")]
+
+    asyncio.run(main())
+
+
+def test_a_run_whose_workers_all_went_before_it_began_ends_at_once() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        gone: list[bool] = []
+        dealt = dealer(plans(1), 1)
+        made.fleet.deal(dealt, nobody=lambda: gone.append(True))
+        made.fleet.gone("a")
+        async with asyncio.timeout(20):
+            await made.fleet.run()
+        assert gone == [True]
+        assert [left.name for left in dealt.left(0)] == ["s00000"]
+        assert made.incidents == ["w1 on box was lost before the run began: it was not heard of any more"]
+
+    asyncio.run(main())
+
+
+ENDS_BEFORE = [
+    pytest.param(msg.Leaving(sentence="cannot write x", failed=True), "w1 on box: cannot write x", 2, id="full disk"),
+    pytest.param(msg.Bug(text="Traceback: ZeroDivisionError"), "ZeroDivisionError", None, id="bug"),
+]
+
+
+@pytest.mark.parametrize(("last_word", "sentence", "code"), ENDS_BEFORE)
+def test_what_fails_on_a_worker_before_the_run_keeps_it_from_beginning(
+    last_word: msg.Message, sentence: str, code: int | None
+) -> None:
+    async def main() -> None:
+        made = office()
+        for worker in ("a", "b"):
+            made.hears(worker, HELLO)
+            made.hears(worker, msg.Ready(ok=True))
+        warming = asyncio.create_task(made.fleet.warm(None, 60))
+        await until(lambda: made.told("b", msg.Begin))
+        made.hears("b", msg.Warm(clock_offset_ns=0, round_trip_ns=1))
+        made.hears("a", last_word)
+        with pytest.raises((RtevalError, WorkerBugError), match=sentence) as error:
+            await warming
+        assert getattr(error.value, "exit_code", None) == code
+
+    asyncio.run(main())
+
+
+# ---- a run always ends ----
+
+
+def test_a_worker_that_says_it_is_done_and_is_not_is_out() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a", slots=1)
+        made.joins("b", slots=1)
+        made.fleet.deal(dealer(plans(2), 2))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a") and made.granted("b"))
+        made.fleet.drain(60)
+        made.hears("a", msg.Drained(turns=0, sessions=0))
+        (theirs,) = made.granted("b")
+        made.ships("b", turn("w2", theirs), ended=(theirs,))
+        made.hears("b", msg.Drained(turns=1, sessions=0))
+        async with asyncio.timeout(20):
+            await running
+        assert "w1 on box was lost: it said that it was done" in made.incidents[0]
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_no_longer_can_when_it_long_could_is_out() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(1), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.hears("a", msg.Ready(ok=False, sentence="no data"))
+        async with asyncio.timeout(20):
+            await running
+        assert "said rteval.ready when it was warm" in made.incidents[0]
+
+    asyncio.run(main())
+
+
+def test_who_gets_ready_while_the_run_ends_is_told_so() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(1), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.hears("b", HELLO)
+        made.hears("b", msg.Ready(ok=True))
+        made.fleet.drain(60)
+        made.hears("b", msg.Warm(clock_offset_ns=0, round_trip_ns=1))
+        assert made.told("b", msg.Drain)
+        made.hears("b", msg.Drained(turns=0, sessions=0))
+        made.ships("a", turn("w1", "s00000"), ended=("s00000",))
+        made.hears("a", msg.Drained(turns=1, sessions=0))
+        await running
+        assert not any("was lost" in incident for incident in made.incidents)
+
+    asyncio.run(main())
+
+
+def test_what_was_dealt_is_sent_before_the_word_that_nothing_more_comes() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        dealt = dealer(plans(1), 1)
+        made.fleet.deal(dealt)
+        running = asyncio.create_task(made.fleet.run())
+        while not dealt.active:  # noqa: ASYNC110 - the very step in which it was dealt
+            await asyncio.sleep(0)
+        made.fleet.drain(60)
+        words = [type(message) for _, message in made.said if isinstance(message, msg.Grants | msg.Drain)]
+        assert words == [msg.Grants, msg.Drain]
+        made.hears("a", msg.Batch(seq=0, returned=("s00000",)))
+        await over(made, running, "a")
+
+    asyncio.run(main())
+
+
+def test_a_bug_of_the_master_ends_the_run() -> None:
+    class Broken(Office):
+        def received(self, worker: str, line: bytes, record: Record) -> None:
+            raise ZeroDivisionError(worker)
+
+    async def main() -> None:
+        made = office(Broken)
+        made.joins("a")
+        made.fleet.deal(dealer(plans(1), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.ships("a", turn("w1", "s00000"), ended=("s00000",))
+        await until(lambda: made.told("a", msg.Cut))
+        made.fleet.gone("a")
+        with pytest.raises(ZeroDivisionError):
+            await running
+
+    asyncio.run(main())
+
+
+# ---- what it says ----
+
+
+def test_turns_that_nobody_was_left_to_run_are_not_said_to_have_been_run_again() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(1, turns=2), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.fleet.gone("a")
+        await running
+        assert "2 turns of them were not run again" in made.incidents[0]
+
+    asyncio.run(main())
+
+
+def test_no_message_with_sessions_is_longer_than_it_should_be() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a", slots=1000)
+        made.fleet.deal(dealer(plans(1000, turns=100), 1000))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: len(made.granted("a")) == 1000)
+        sizes = [len(msg.encode(message)) for message in made.told("a", msg.Grants)]
+        assert max(sizes) < 2 * msg.BATCH_BYTES
+        assert len(sizes) < 2 * sum(sizes) / msg.BATCH_BYTES + 2
+        made.fleet.gone("a")
+        await running
 
     asyncio.run(main())

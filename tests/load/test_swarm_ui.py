@@ -159,6 +159,8 @@ def test_a_run_that_is_over_is_not_started_again(in_hall: Run) -> None:
         pytest.param({"user_count": 3, "spawn_rate": 0}, "greater than 0", id="never"),
         pytest.param({"user_count": 3, "spawn_rate": "nan"}, "greater than 0", id="not a number"),
         pytest.param({"user_count": 3, "spawn_rate": "inf"}, "greater than 0", id="no end"),
+        pytest.param({"user_count": 10**9, "spawn_rate": 1}, "at most 1000000", id="a country"),
+        pytest.param({"user_count": 3, "spawn_rate": 5e-324}, "would take", id="later than ever"),
         pytest.param({"user_count": 3, "spawn_rate": 1, "run_time": "5m"}, "in its scenario", id="a run time"),
         pytest.param({"user_count": 3, "spawn_rate": 1, "host": "ws://h"}, "in the scenario", id="another target"),
     ],

@@ -61,7 +61,7 @@ def test_a_value_is_laid_over_the_file(load, sets, read, value):
         pytest.param(["load=[1"], "--set load: not YAML", id="no YAML"),
         pytest.param(["labels={a: 1, a: 2}"], "--set labels: labels.a: is given twice", id="duplicate"),
         pytest.param(["name=${NOT_SET}"], "--set name: name: the environment variable NOT_SET is not set", id="unset"),
-        pytest.param(["matrix.a=1"], "--set matrix.a: matrix: is not available yet", id="not built"),
+        pytest.param(["limits.cost_usd=1"], "limits.cost_usd: is not available yet", id="not built"),
     ],
 )
 def test_what_is_wrong_in_it_is_told_as_in_a_file(problems, sets, sentence):

@@ -37,7 +37,7 @@ def test_a_shipped_scenario_can_be_run(file):
     choice = scenario.dataset
     dataset = load_dataset(choice.path, ids=choice.ids, tags=choice.tags, limit=choice.limit)
     made = plan(scenario, dataset)
-    assert made.turns == len(dataset.items)
+    assert made.turns == len(dataset.items) * len(scenario.variants)
     checks = {*scenario.scoring.checks, *(kind for item in dataset.items for kind in item.expect or ())}
     assert parse_gates(scenario.all_gates, checks=checks)
     load_behaviour(scenario.target.behaviour)

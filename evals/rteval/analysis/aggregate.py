@@ -17,7 +17,7 @@ from .load import AskedLoad, is_not_started
 from .metrics import CHECKS, METRICS, Metric, Source, find_metric
 from .stats import PERCENTILES, describe
 
-__all__ = ["THROTTLED", "Tables", "count", "measure"]
+__all__ = ["THROTTLED", "Tables", "count", "measure", "narrowed_scores", "score_parts"]
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -50,6 +50,7 @@ class Tables:
         sessions_peak: most sessions open at once, as the run counted it; ``None`` when it did not get to say.
         duplicates: turns that came twice; the first record counts.
         torn_lines: lines of shards that could not be read.
+        scores: entries of the scorers' metrics; ``of`` and ``per`` name the columns that one is a ratio of.
     """
 
     turns: pd.DataFrame
@@ -61,10 +62,11 @@ class Tables:
     sessions_peak: int | None = None
     duplicates: int = 0
     torn_lines: int = 0
+    scores: Mapping[str, Entry] = field(default_factory=dict)
 
 
 def measure(tables: Tables) -> dict[str, Entry]:
-    """Compute every metric of a run.
+    """Compute every metric of a run; those of its scorers are in its tables already.
 
     Returns:
         Per name ``n``, ``left_out``, ``unit`` and either ``value`` or ``mean``, ``p50``, ``p90``, ``p95``, ``p99``,
@@ -72,13 +74,14 @@ def measure(tables: Tables) -> dict[str, Entry]:
         that were not ok, warm-up). A number that is ``None`` has its reason in ``withheld`` (per statistic) or
         ``reason``.
     """
-    turns = _Turns(tables.turns, tables.asked.warm_until_ns)
-    sessions = _Sessions(tables.sessions, tables.asked.warm_until_ns)
+    turns = TurnRows(tables.turns, tables.asked.warm_until_ns)
+    sessions = SessionRows(tables.sessions, tables.asked.warm_until_ns)
     metrics = {metric.name: _of_turns(metric, tables, turns) for metric in _distributions(Source.TURNS, Source.DELTAS)}
     metrics |= {metric.name: sessions.distribution(metric) for metric in _distributions(Source.SESSIONS)}
     metrics |= _of_health(tables)
-    metrics |= _outcomes(turns) | sessions.rates() | _content(turns) | _checks(turns)
+    metrics |= _outcomes(turns) | sessions.rates() | _content(turns) | _entities(turns) | _checks(turns)
     metrics |= _throughput(tables, turns, sessions) | _not_started(turns) | _tokens(turns)
+    metrics |= {name: dict(entry) for name, entry in tables.scores.items()}
     names = [*METRICS, *sorted(name for name in metrics if name not in METRICS)]
     return {name: metrics[name] for name in names}
 
@@ -104,7 +107,7 @@ def count(tables: Tables, *, planned_turns: int | None = None) -> dict[str, Any]
         "outcomes": by["outcome"],
         "not_started": int(nowhere.sum()),
         "transcripts": by["transcript_outcome"],
-        "warmup": int((~_Turns(turns, warm_until_ns).warm).sum()),
+        "warmup": int((~TurnRows(turns, warm_until_ns).warm).sum()),
         **{flag: int(_true(turns[flag]).sum()) for flag in flags},
         "unknown_events": int(turns["unknown_events"].sum()) + int(sessions["unknown_events"].sum()),
         "oddities": _words(turns["oddities"]),
@@ -112,7 +115,7 @@ def count(tables: Tables, *, planned_turns: int | None = None) -> dict[str, Any]
         "sessions_ready": int(_ready(sessions).sum()),
         "sessions_dropped": int(_true(sessions["drop"]).sum()),
         "sessions_cut": int(turns.loc[cut, "session"].nunique()),
-        "sessions_warmup": int((~_Sessions(sessions, warm_until_ns).warm).sum()),
+        "sessions_warmup": int((~SessionRows(sessions, warm_until_ns).warm).sum()),
         "sessions_not_started": int(turns.loc[nowhere, "session"].nunique()),
         "retries": int(sessions["retries"].sum()),
         "duplicates": tables.duplicates,
@@ -120,7 +123,7 @@ def count(tables: Tables, *, planned_turns: int | None = None) -> dict[str, Any]
     }
 
 
-class _Turns:
+class TurnRows:
     """The turn table with the masks that every metric asks for.
 
     Attributes:
@@ -148,7 +151,7 @@ class _Turns:
         return self.frame[column].notna().to_numpy()
 
 
-class _Sessions:
+class SessionRows:
     """The session table, and which of its rows began outside the warm-up (``warm``)."""
 
     def __init__(self, frame: pd.DataFrame, warm_until_ns: int | None) -> None:
@@ -163,16 +166,21 @@ class _Sessions:
         values = _values(self.frame.loc[self.warm, metric.name])
         return _distribution(metric, values, len(self.frame) - len(values))
 
-    def rates(self) -> dict[str, Entry]:
+    def shares(self) -> dict[str, tuple[Flags, Flags]]:
+        """By metric, which sessions count and which they are counted in."""
         ready = _ready(self.frame)
         # A session that the tool stopped before it was ready says nothing about the target.
         tried = (ready | (self.frame["outcome"].astype(object) != "cut").to_numpy()) & self.warm
         # A session may be dropped long after the warm-up in which it began.
         could_drop = ready & self._ended_warm
         dropped = _true(self.frame["drop"]) & could_drop
-        return _share("setup_success_rate", int((ready & tried).sum()), int(tried.sum()), int((~tried).sum())) | _share(
-            "drop_rate", int(dropped.sum()), int(could_drop.sum()), int((~could_drop).sum())
-        )
+        return {"setup_success_rate": (ready & tried, tried), "drop_rate": (dropped, could_drop)}
+
+    def rates(self) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
+        for name, (part, whole) in self.shares().items():
+            found |= _share(name, int(part.sum()), int(whole.sum()), int((~whole).sum()))
+        return found
 
 
 def _before(moments: pd.Series[Any], at_ns: int) -> Flags:
@@ -184,10 +192,12 @@ def _distributions(*sources: Source) -> Iterable[Metric]:
     return (metric for metric in METRICS.values() if metric.is_distribution and metric.source in sources)
 
 
-def _of_turns(metric: Metric, tables: Tables, turns: _Turns) -> Entry:
+def _of_turns(metric: Metric, tables: Tables, turns: TurnRows) -> Entry:
     if metric.source is Source.DELTAS:
         gaps = (turns.frame["audio_deltas"] - 1).clip(lower=0)
         return _distribution(metric, tables.gaps_ms, int(gaps[~turns.ok].sum()))
+    if metric.name not in turns.frame:  # a table of an earlier version
+        return _distribution(metric, np.empty(0), 0)
     return _distribution(metric, _values(turns.frame.loc[turns.ok, metric.name]), len(turns) - int(turns.ok.sum()))
 
 
@@ -232,18 +242,22 @@ def _share(name: str, part: int, whole: int, left_out: int = 0) -> dict[str, Ent
     return _value(name, part / whole if whole else None, whole, left_out)
 
 
-def _outcomes(turns: _Turns) -> dict[str, Entry]:
+def _outcomes(turns: TurnRows) -> dict[str, Entry]:
     n = int(turns.counted.sum())
     left_out = len(turns) - n
     failed = turns.outcome.isin(ERRORS).to_numpy() & turns.counted
+    throttled = int(throttled_turns(turns).sum())
+    return _share("error_rate", int(failed.sum()), n, left_out) | _share("throttle_rate", throttled, n, left_out)
+
+
+def throttled_turns(turns: TurnRows) -> Flags:
+    """Which turns failed because the target slowed us down."""
     codes = turns.frame["error_code"].astype(object).fillna("").astype(str)
-    throttled = codes.str.contains(THROTTLED, case=False).to_numpy(dtype=bool) & failed
-    return _share("error_rate", int(failed.sum()), n, left_out) | _share(
-        "throttle_rate", int(throttled.sum()), n, left_out
-    )
+    failed = turns.outcome.isin(ERRORS).to_numpy() & turns.counted
+    return codes.str.contains(THROTTLED, case=False).to_numpy(dtype=bool) & failed
 
 
-def _content(turns: _Turns) -> dict[str, Entry]:
+def _content(turns: TurnRows) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for side in ("input", "output"):
         for rate, reference, errors in (
@@ -257,7 +271,7 @@ def _content(turns: _Turns) -> dict[str, Entry]:
     return found | _share("transcript_missing_rate", int(missing.sum()), int(wanted.sum()), left_out)
 
 
-def _pooled(name: str, turns: _Turns, reference: str, errors: list[str]) -> dict[str, Entry]:
+def _pooled(name: str, turns: TurnRows, reference: str, errors: list[str]) -> dict[str, Entry]:
     if reference not in turns.frame:
         return _value(name, None, 0, reason="word errors are not scored")
     compared = turns.has(reference) & turns.warm
@@ -269,7 +283,46 @@ def _pooled(name: str, turns: _Turns, reference: str, errors: list[str]) -> dict
     return _value(name, wrong / references if references else None, n, left_out, reason)
 
 
-def _checks(turns: _Turns) -> dict[str, Entry]:
+def score_parts(entry: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Flags, Floats, Floats] | None:
+    """What a scorer's metric is a ratio of: which turns, and the numerator and denominator of every turn.
+
+    ``None`` for one that has no value, or is no ratio of sums.
+    """
+    of, per = entry.get("of"), entry.get("per")
+    if entry.get("value") is None or of not in frame or (per is not None and per not in frame):
+        return None
+    top = frame[of].to_numpy(dtype=np.float64, na_value=np.nan)
+    bottom = np.ones(len(frame)) if per is None else frame[per].to_numpy(dtype=np.float64, na_value=np.nan)
+    return ~np.isnan(top) & ~np.isnan(bottom), np.nan_to_num(top), np.nan_to_num(bottom)
+
+
+def narrowed_scores(tables: Tables) -> dict[str, Entry]:
+    """The scorers' metrics over some of the turns that they were made of; without those that are no ratio of sums."""
+    found: dict[str, Entry] = {}
+    ok = int(TurnRows(tables.turns, tables.asked.warm_until_ns).ok.sum())
+    for name, entry in tables.scores.items():
+        if (parts := score_parts(entry, tables.turns)) is not None:
+            mask, top, bottom = parts
+            n, whole = int(mask.sum()), float(bottom[mask].sum())
+            value = float(top[mask].sum()) / whole if whole else None
+            found[name] = {**entry, "n": n, "left_out": max(ok - n, 0), "value": value}
+            found[name] |= {"reason": "no samples"} if value is None else {}
+    return found
+
+
+def _entities(turns: TurnRows) -> dict[str, Entry]:
+    if "entities_expected" not in turns.frame:
+        return _value("entity_accuracy", None, 0, reason="entities were not looked for")
+    judged = turns.has("entities_expected")
+    rows = turns.frame.loc[judged & turns.warm]
+    expected, found = int(rows["entities_expected"].sum()), int(rows["entities_found"].sum())
+    # A turn whose item expects none was never meant, and has no reason either.
+    left_out = int((judged & ~turns.warm).sum() + turns.has("entities_reason").sum())
+    reason = "no turn of an item with expect.entities could be judged" if left_out else "no item expects entities"
+    return _value("entity_accuracy", found / expected if expected else None, len(rows), left_out, reason)
+
+
+def _checks(turns: TurnRows) -> dict[str, Entry]:
     columns = [name for name in turns.frame.columns if name.startswith("check_") and f"{name}_reason" in turns.frame]
     found: dict[str, Entry] = {}
     passed = judged = all_left_out = 0
@@ -286,7 +339,7 @@ def _checks(turns: _Turns) -> dict[str, Entry]:
     return _value("checks.pass_rate", passed / judged if judged else None, judged, all_left_out, reason) | found
 
 
-def _throughput(tables: Tables, turns: _Turns, sessions: _Sessions) -> dict[str, Entry]:
+def _throughput(tables: Tables, turns: TurnRows, sessions: SessionRows) -> dict[str, Entry]:
     n = int(turns.counted.sum())
     seconds = _seconds(
         turns.frame[turns.counted].assign(ended_ns=_given_up(turns, sessions.frame)),
@@ -300,12 +353,12 @@ def _throughput(tables: Tables, turns: _Turns, sessions: _Sessions) -> dict[str,
     found |= _value("turns_per_s", n / seconds if seconds else None, n, len(turns) - n, none)
     if not tables.slo:
         return found | _value("goodput", None, 0, 0, "no slo") | _value("goodput_share", None, 0, 0, "no slo")
-    good = int(_good(turns, tables.slo).sum())
+    good = int(good_turns(turns, tables.slo).sum())
     found |= _value("goodput", good / seconds if seconds else None, n, len(turns) - n, none)
     return found | _share("goodput_share", good, n, len(turns) - n)
 
 
-def _sessions_per_s(asked: AskedLoad, sessions: _Sessions) -> dict[str, Entry]:
+def _sessions_per_s(asked: AskedLoad, sessions: SessionRows) -> dict[str, Entry]:
     frame = sessions.frame
     has_started = frame["started_ns"].notna().to_numpy()
     started = frame.loc[has_started & sessions.warm]
@@ -320,13 +373,13 @@ def _sessions_per_s(asked: AskedLoad, sessions: _Sessions) -> dict[str, Entry]:
     return _value("sessions_per_s", rate, len(started), left_out)
 
 
-def _not_started(turns: _Turns) -> dict[str, Entry]:
+def _not_started(turns: TurnRows) -> dict[str, Entry]:
     nowhere = is_not_started(turns.frame)
     n = int(turns.warm.sum())
     return _value("not_started", int((nowhere & turns.warm).sum()) if n else None, n, len(turns) - n)
 
 
-def _good(turns: _Turns, slo: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+def good_turns(turns: TurnRows, slo: Mapping[str, float]) -> npt.NDArray[np.bool_]:
     """Turns that meet every limit; what was not measured does not meet one."""
     good = turns.ok.copy()
     for column, limit in slo.items():
@@ -337,7 +390,7 @@ def _good(turns: _Turns, slo: Mapping[str, float]) -> npt.NDArray[np.bool_]:
     return good
 
 
-def _given_up(turns: _Turns, sessions: pd.DataFrame) -> pd.Series[Any]:
+def _given_up(turns: TurnRows, sessions: pd.DataFrame) -> pd.Series[Any]:
     """When the turns without ``response.done`` that were the last of their session ended: with the session.
 
     Their own anchors end with the caller's speech. Without this, a run that waited half a minute for each answer in
@@ -379,7 +432,7 @@ def _seen_open(health: pd.DataFrame) -> int:
     return int(most)
 
 
-def _tokens(turns: _Turns) -> dict[str, Entry]:
+def _tokens(turns: TurnRows) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for metric in METRICS.values():
         if metric.unit == "tokens":

@@ -1,7 +1,8 @@
 """Gates: conditions on metrics that decide the exit code. Parsed before a run connects, judged after it.
 
 ``metric[.stat] op number``, units as the metric has them: ``ttfa_ms.p95 < 1200``, ``input_wer <= 0.10``,
-``checks.pass_rate >= 0.95``. A gate that has nothing to measure does not hold.
+``checks.pass_rate >= 0.95``; or against a baseline: ``ttfa_ms.p95 < baseline * 1.1``, ``input_wer <= baseline + 0.02``.
+A mapping says more: the confidence, the least n, which turns, and whether a miss fails or warns.
 """
 
 from __future__ import annotations
@@ -10,27 +11,27 @@ import math
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from enum import StrEnum
 from typing import Any
 
 from ..errors import GateError
-from .metrics import CHECKS, METRICS, STATS, Metric, Source, find_metric
-from .stats import MIN_SAMPLES
+from .metrics import CHECKS, METRICS, SCORERS, STATS, Metric, Source, find_metric
+from .stats import MIN_SAMPLES, PERCENTILES, normal, wilson
 
 __all__ = [
+    "COLUMNS",
     "DEFAULT_GATE",
+    "OPERATORS",
     "WORD_RATES",
     "Facts",
     "Gate",
-    "GateResult",
-    "Verdict",
     "check_gates_against",
-    "judge_gates",
+    "least_n",
     "parse_gates",
     "undecidable",
     "validate_slo",
+    "word_of",
 ]
 
 DEFAULT_GATE = "error_rate <= 0.01"
@@ -47,21 +48,20 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 WORD_RATES = ("input_wer", "input_cer", "output_wer", "output_cer")
 """The rates that are pooled over a run and also known of each turn."""
 
+SOUND = ("output_clipped_share", "output_loudness_dbfs", "output_silence_share")
+"""Metrics of the answers' audio, where it was kept."""
+
 EXAMPLE = "expected e.g. 'ttfa_ms.p95 < 1200' or 'input_wer <= 0.10'"
 
-_GATE = re.compile(r"\s*(?P<name>[^\s<>=!]+)\s*(?P<op>[<>=!]+)\s*(?P<limit>\S+)\s*")
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+COLUMNS = ("item", "variant", "worker", "language", "modality", "conversation_id", "attempt")
+"""Columns of every run that ``where`` may name, beside ``tag`` and the dataset's own."""
 
-
-class Verdict(StrEnum):
-    """What became of a gate."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    NO_DATA = "no_data"
-    """Nothing to measure, or too little: the gate does not hold."""
-    INVALID = "invalid"
-    """The generator was the bottleneck: the number says nothing about the target."""
+_GATE = re.compile(r"\s*(?P<name>[^\s<>=!]+)\s*(?P<op>[<>=!]+)\s*(?P<limit>\S.*?)\s*")
+_DIGITS = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_NUMBER = re.compile(rf"[+-]?{_DIGITS}")
+_BASELINE = re.compile(rf"baseline(?:\s*\*\s*(?P<factor>{_DIGITS}))?(?:\s*(?P<sign>[+-])\s*(?P<offset>{_DIGITS}))?")
+_OPTIONS = ("confidence", "min_n", "severity", "inconclusive", "where")
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,14 @@ class Gate:
         metric: name of the metric.
         stat: one of ``STATS`` for a distribution, ``None`` for a single value.
         op: one of ``<``, ``<=``, ``>``, ``>=``, ``==``.
-        limit: the number, in the metric's unit.
+        limit: the number, in the metric's unit; against a baseline, what is added to it.
         text: the gate as it was written; no part of its identity.
+        factor: against a baseline, what it is multiplied by; ``None``: the limit is a number.
+        confidence: of the interval that it is judged by; ``None``: the point, or 0.95 against a baseline.
+        min_n: fewer samples than this are no data.
+        severity: ``fail`` decides the exit code, ``warn`` is only told.
+        inconclusive: what becomes of it when the interval leaves it open: ``fail`` or ``pass``.
+        where: (column, value) that turns must have to be looked at; several of a column are alternatives.
     """
 
     metric: str
@@ -81,32 +87,61 @@ class Gate:
     op: str
     limit: float
     text: str = field(default="", compare=False)
+    factor: float | None = None
+    confidence: float | None = None
+    min_n: int | None = None
+    severity: str = "fail"
+    inconclusive: str = "fail"
+    where: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def parse(cls, text: str, *, checks: Collection[str] = ()) -> Gate:
+    def parse(cls, written: str | Mapping[str, Any], *, checks: Collection[str] = ()) -> Gate:
         """Read one gate.
 
         Args:
-            text: ``metric[.stat] op number``.
+            written: ``metric[.stat] op limit``, or a mapping with that as ``gate`` and any of ``confidence``,
+                ``min_n``, ``severity``, ``inconclusive``, ``where``.
             checks: names of the checks that the scenario and its dataset make.
 
         Raises:
             GateError: it cannot be read, or asks for what is not measured; names the nearest valid name.
         """
-        match = _GATE.fullmatch(text)
+        if isinstance(written, Mapping):
+            return _with_options(written, checks)
+        match = _GATE.fullmatch(written)
         if match is None:
-            raise GateError(f"cannot read gate {text!r}; {EXAMPLE}", hint=_later(text))
-        name, op, limit = match["name"], match["op"], match["limit"]
+            raise GateError(f"cannot read gate {written!r}; {EXAMPLE}")
+        name, op = match["name"], match["op"]
         if op not in OPERATORS:
-            raise GateError(f"gate {text!r}: no comparison is called {op!r}; there are {', '.join(OPERATORS)}")
-        if not _NUMBER.fullmatch(limit) or not math.isfinite(float(limit)):
-            raise GateError(f"gate {text!r}: {limit!r} is not a number; {EXAMPLE}", hint=_later(text))
-        metric, stat = _metric_and_stat(name, text, checks)
-        return cls(metric, stat, op, float(limit), text.strip())
+            raise GateError(f"gate {written!r}: no comparison is called {op!r}; there are {', '.join(OPERATORS)}")
+        factor, limit = _limit(match["limit"], written)
+        metric, stat = _metric_and_stat(name, written, checks)
+        gate = cls(metric, stat, op, limit, written.strip(), factor)
+        _want_samples(gate)
+        return gate
 
     def __str__(self) -> str:
-        """The gate in its canonical form; ``Gate.parse`` reads it back."""
-        return f"{self.name} {self.op} {_number(self.limit)}"
+        """The condition in its canonical form, without options."""
+        return f"{self.name} {self.op} {self.limit_text}"
+
+    @property
+    def limit_text(self) -> str:
+        """The limit as a gate is written with it."""
+        if self.factor is None:
+            return _number(self.limit)
+        times = "" if self.factor == 1 else f" * {_number(self.factor)}"
+        plus = "" if self.limit == 0 else f" {'-' if self.limit < 0 else '+'} {_number(abs(self.limit))}"
+        return f"baseline{times}{plus}"
+
+    def as_written(self) -> str | dict[str, Any]:
+        """As ``run.json`` holds it; ``Gate.parse`` reads it back."""
+        plain = Gate(self.metric, self.stat, self.op, self.limit)
+        options = {name: getattr(self, name) for name in _OPTIONS if getattr(self, name) != getattr(plain, name)}
+        if self.where:
+            options["where"] = {}
+            for column, value in self.where:
+                options["where"].setdefault(column, []).append(value)
+        return {"gate": str(self), **options} if options else str(self)
 
     @property
     def name(self) -> str:
@@ -114,37 +149,8 @@ class Gate:
         return self.metric if self.stat is None else f"{self.metric}.{self.stat}"
 
     def holds(self, value: float | None) -> bool | None:
-        """``True``, ``False``, or ``None`` when there was nothing to measure."""
+        """Of a gate on a number ``True``, ``False``, or ``None`` when there was nothing to measure."""
         return None if value is None else OPERATORS[self.op](value, self.limit)
-
-
-@dataclass(frozen=True, slots=True)
-class GateResult:
-    """A gate and what became of it.
-
-    Attributes:
-        value: the number it judged; ``None`` when there was none.
-        reason: why it did not pass; ``None`` when it did.
-        n: samples behind the value.
-    """
-
-    gate: Gate
-    value: float | None
-    verdict: Verdict
-    reason: str | None
-    n: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """As it stands in ``summary.json``."""
-        return {
-            "text": self.gate.text or str(self.gate),
-            "metric": self.gate.name,
-            "value": self.value,
-            "limit": self.gate.limit,
-            "verdict": self.verdict.value,
-            "reason": self.reason,
-            "n": self.n,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +163,10 @@ class Facts:
         wer: whether word errors are scored at all.
         transcription: whether the session asks for a transcription of the caller.
         slo: whether the scenario has an ``slo``.
+        entities: items that expect entities.
+        audio: whether the audio of all answers is kept.
+        baseline: whether the scenario names one.
+        groups: values of the columns that ``where`` may name, ``tag`` among them; ``None``: not known.
     """
 
     references: int
@@ -164,9 +174,13 @@ class Facts:
     wer: bool = True
     transcription: bool = True
     slo: bool = False
+    entities: int = 0
+    audio: bool = False
+    baseline: bool = False
+    groups: Mapping[str, Collection[str]] | None = None
 
 
-def parse_gates(texts: Sequence[str], *, checks: Collection[str] = ()) -> list[Gate]:
+def parse_gates(texts: Sequence[str | Mapping[str, Any]], *, checks: Collection[str] = ()) -> list[Gate]:
     """Read the gates of a scenario.
 
     Raises:
@@ -175,8 +189,8 @@ def parse_gates(texts: Sequence[str], *, checks: Collection[str] = ()) -> list[G
     gates: list[Gate] = []
     faults: list[GateError] = []
     for text in texts:
-        if not isinstance(text, str):
-            faults.append(GateError(f"gate {text!r} is not a text; {EXAMPLE} (the mapping form is not available yet)"))
+        if not isinstance(text, str | Mapping):
+            faults.append(GateError(f"gate {text!r} is neither a text nor a mapping; {EXAMPLE}"))
             continue
         try:
             gates.append(Gate.parse(text, checks=checks))
@@ -206,23 +220,33 @@ def undecidable(gates: Sequence[Gate], planned_turns: int) -> list[tuple[Gate, s
     found = []
     for gate in gates:
         metric = find_metric(gate.metric)
-        least = MIN_SAMPLES.get(gate.stat or "", 1)
-        if metric is not None and metric.source is Source.TURNS and planned_turns < least:
+        if metric is None or metric.source is not Source.TURNS:
+            continue
+        least = max(MIN_SAMPLES.get(gate.stat or "", 1), gate.min_n or 1)
+        if planned_turns < least:
             found.append((gate, f"{gate.stat or gate.metric} needs {least} turns, {planned_turns} are planned"))
+        elif gate.factor is None and gate.confidence is not None and (least := least_n(gate)) > planned_turns:
+            why = f"with {gate.confidence:.6g} confidence it cannot pass below {least} turns"
+            found.append((gate, f"{why}, {planned_turns} are planned"))
     return found
 
 
-def judge_gates(
-    gates: Sequence[Gate], metrics: Mapping[str, Mapping[str, Any]], *, invalid: str | None = None
-) -> list[GateResult]:
-    """Judge gates against the ``metrics`` of a summary.
-
-    Args:
-        gates: what must hold.
-        metrics: per name ``n``, ``value`` or the statistics, and ``reason`` or ``withheld`` where one is ``None``.
-        invalid: why the run is invalid; then metrics that depend on the generator have no verdict.
-    """
-    return [_judge(gate, metrics.get(gate.metric), invalid) for gate in gates]
+def least_n(gate: Gate) -> int:
+    """The fewest turns with which a gate on a number can pass at its confidence, if all goes as well as it can."""
+    miss, upward = (1 - (gate.confidence or 0.0)) / 2, gate.op in ("<", "<=")
+    if gate.stat is not None and gate.stat in PERCENTILES:
+        # All n values lie below the quantile with q ** n: only where that is rare, there is an upper bound.
+        q = PERCENTILES[gate.stat] if upward else 1 - PERCENTILES[gate.stat]
+        return math.ceil(math.log(miss) / math.log(q))
+    metric = find_metric(gate.metric)
+    if metric is None or metric.is_distribution or gate.metric in WORD_RATES:
+        return 1
+    low, high, z = 1, _MOST, normal(1 - miss)
+    while low < high:
+        middle = (low + high) // 2
+        best = wilson(0.0, middle, z)[1] if upward else wilson(1.0, middle, z)[0]
+        low, high = (low, middle) if gate.holds(best) else (middle + 1, high)
+    return low
 
 
 def validate_slo(slo: Mapping[str, float]) -> None:
@@ -236,30 +260,6 @@ def validate_slo(slo: Mapping[str, float]) -> None:
     _raise([GateError(f"slo: {_unknown('metric of a turn', name, known)}") for name in slo if name not in known])
 
 
-def _judge(gate: Gate, entry: Mapping[str, Any] | None, invalid: str | None) -> GateResult:
-    stat = gate.stat or "value"
-    value = None if entry is None else entry.get(stat)
-    n = 0 if entry is None else int(entry["n"])
-    metric = find_metric(gate.metric)
-    if invalid is not None and metric is not None and metric.generator:
-        return GateResult(gate, value, Verdict.INVALID, f"the run is invalid: {invalid}", n)
-    holds = gate.holds(value)
-    if holds is None:
-        return GateResult(gate, None, Verdict.NO_DATA, _why_missing(entry, stat), n)
-    if holds:
-        return GateResult(gate, value, Verdict.PASS, None, n)
-    return GateResult(
-        gate, value, Verdict.FAIL, f"{gate.name} is {value or 0.0:.6g}, not {gate.op} {_number(gate.limit)}", n
-    )
-
-
-def _why_missing(entry: Mapping[str, Any] | None, stat: str) -> str:
-    if entry is None:
-        return "not measured"
-    reason = entry.get("withheld", {}).get(stat) or entry.get("reason") or "no samples"
-    return str(reason)
-
-
 def _impossible(gate: Gate, facts: Facts) -> str | None:
     name = gate.metric
     if name in WORD_RATES and not facts.wer:
@@ -271,9 +271,107 @@ def _impossible(gate: Gate, facts: Facts) -> str | None:
             return "the session asks for no transcription (session.transcription)"
     if name in ("output_wer", "output_cer") and not facts.answers:
         return "no item of the dataset has an expected answer (expect.answer)"
+    if name == "entity_accuracy" and not facts.entities:
+        return "no item of the dataset expects entities (expect.entities)"
+    if name in SOUND and not facts.audio:
+        return "the answers' audio is not kept (report.audio: all)"
     if name in ("goodput", "goodput_share") and not facts.slo:
         return "the scenario has no slo to be good by"
+    if gate.factor is not None and not facts.baseline:
+        return "the scenario has no `baseline:` (a run or a file) to be held against"
+    return _nobody(gate, facts.groups) if facts.groups is not None else None
+
+
+def _nobody(gate: Gate, groups: Mapping[str, Collection[str]]) -> str | None:
+    """Why no turn can be what ``where`` asks for."""
+    for column, value in gate.where:
+        if column in groups and value not in groups[column]:
+            return f"where: {_unknown(column, value, groups[column])}"
+        if column not in groups and column not in COLUMNS:
+            return f"where: {_unknown('column of the dataset', column, [*groups, *COLUMNS])}"
     return None
+
+
+def _limit(written: str, text: str) -> tuple[float | None, float]:
+    """The factor of the baseline, if there is one, and the number."""
+    factor: float | None = None
+    against = _BASELINE.fullmatch(written)
+    if against is not None:
+        factor, limit = float(against["factor"] or 1), float(f"{against['sign'] or ''}{against['offset'] or 0}")
+    elif "baseline" in written:
+        how = "write e.g. 'baseline * 1.10' or 'baseline + 0.02'"
+        raise GateError(f"gate {text!r}: {written!r} is no limit against a baseline; {how}")
+    elif not _NUMBER.fullmatch(written):
+        raise GateError(f"gate {text!r}: {written!r} is not a number; {EXAMPLE}")
+    else:
+        limit = float(written)
+    if not math.isfinite(limit) or not math.isfinite(factor or 0.0):
+        raise GateError(f"gate {text!r}: {written!r} is not a number; {EXAMPLE}")
+    return factor, limit
+
+
+def _want_samples(gate: Gate) -> None:
+    """Refuse an interval of what has none, and single turns where a number is not made of them."""
+    metric = find_metric(gate.metric)
+    assert metric is not None
+    shown = repr(gate.text or str(gate))
+    of_turns = (metric.source is Source.TURNS and metric.unit != "tokens") or metric.name == "goodput_share"
+    if gate.where and not of_turns:
+        raise GateError(f"gate {shown}: where: {gate.metric} is no number of single turns")
+    if gate.factor is None and gate.confidence is None:
+        return
+    what = "confidence" if gate.factor is None else "a baseline"
+    if gate.op == "==":
+        raise GateError(f"gate {shown}: {what} means an interval, which nothing equals; use <= or >=")
+    if not (of_turns or metric.source is Source.SESSIONS) or gate.stat in ("min", "max"):
+        raise GateError(f"gate {shown}: {what} means an interval, and {gate.name} has none")
+
+
+def _with_options(written: Mapping[str, Any], checks: Collection[str]) -> Gate:
+    text = written.get("gate")
+    if not isinstance(text, str):
+        raise GateError(f"gate {dict(written)!r}: needs `gate: METRIC OP LIMIT`; {EXAMPLE}")
+    options = {str(key): value for key, value in written.items() if key != "gate" and value is not None}
+    for key, value in options.items():
+        if key not in _OPTIONS:
+            raise GateError(f"gate {text!r}: {_unknown('option', key, _OPTIONS)}")
+        is_right, what = _RIGHT[key]
+        if not is_right(value):
+            raise GateError(f"gate {text!r}: {key}: {value!r} is not {what}")
+    options["where"] = tuple(
+        (str(column), word_of(value))
+        for column, values in options.get("where", {}).items()
+        for value in _listed(values)
+    )
+    gate = replace(Gate.parse(text, checks=checks), **options)
+    _want_samples(gate)
+    return gate
+
+
+def _listed(values: Any) -> Sequence[Any]:
+    return values if isinstance(values, list | tuple) else (values,)
+
+
+def word_of(value: Any) -> str:
+    """A value of a column as it is compared: a flag as YAML writes it, a whole number without a point."""
+    if str(value) in ("True", "False"):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _is_where(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(one, str | int | float) for values in value.values() for one in _listed(values)
+    )
+
+
+_RIGHT: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "confidence": (lambda v: isinstance(v, int | float) and 0.5 <= v < 1, "a share from 0.5 to below 1, e.g. 0.95"),
+    "min_n": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number from 1"),
+    "severity": (lambda v: v in ("fail", "warn"), "fail or warn"),
+    "inconclusive": (lambda v: v in ("fail", "pass"), "fail or pass"),
+    "where": (_is_where, "a mapping of columns to values, e.g. {tag: billing}"),
+}
 
 
 def _metric_and_stat(name: str, text: str, checks: Collection[str]) -> tuple[str, str | None]:
@@ -282,10 +380,16 @@ def _metric_and_stat(name: str, text: str, checks: Collection[str]) -> tuple[str
         if name not in names:
             raise GateError(f"gate {text!r}: {_unknown('check', name, names)}")
         return name, None
+    if name.startswith(SCORERS):
+        # They come with the checks: both are names that the scenario adds to those of every run.
+        known = [check for check in checks if check.startswith(SCORERS)]
+        if name not in known:
+            raise GateError(f"gate {text!r}: {_unknown_of_scorers(name, known)}")
+        return name, None
     metric_name, dot, stat = name.partition(".")
     metric = METRICS.get(metric_name)
     if metric is None:
-        raise GateError(f"gate {text!r}: {_unknown('metric', metric_name, METRICS)}", hint=_later(text))
+        raise GateError(f"gate {text!r}: {_unknown('metric', metric_name, METRICS)}")
     if not dot:
         _want_no_stat(metric, text)
         return metric_name, None
@@ -294,6 +398,12 @@ def _metric_and_stat(name: str, text: str, checks: Collection[str]) -> tuple[str
     if stat not in STATS:
         raise GateError(f"gate {text!r}: {_unknown('statistic', stat, STATS)}")
     return metric_name, stat
+
+
+def _unknown_of_scorers(name: str, known: Collection[str]) -> str:
+    if not known:
+        return "the scenario has no scorers (scoring.scorers)"
+    return _unknown("metric of a scorer", name, known)
 
 
 def _want_no_stat(metric: Metric, text: str) -> None:
@@ -309,10 +419,6 @@ def _unknown(what: str, name: str, known: Collection[str]) -> str:
     return f"no {what} is called {name!r}" + (
         f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
     )
-
-
-def _later(text: str) -> str | None:
-    return "a gate against a baseline is not available yet" if "baseline" in text else None
 
 
 def _number(value: float) -> str:

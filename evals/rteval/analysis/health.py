@@ -34,7 +34,7 @@ def measured_health(health: pd.DataFrame, warm_until_ns: int | None = None) -> p
 
 
 def lags_of(health: pd.DataFrame, kind: str) -> tuple[Floats, Counts]:
-    """Return the values of one kind (``loop``, ``send``, ``stamp``, ``cpu``), and for how many samples each stands."""
+    """Return the values of one kind of sample, and for how many samples each stands."""
     rows = health.loc[health["kind"] == kind]
     values = rows["value"].to_numpy(dtype=np.float64, copy=True)
     counts = rows["n"].to_numpy(dtype=np.int64) if "n" in rows else np.ones(len(rows), dtype=np.int64)
@@ -61,7 +61,7 @@ def judge_health(
         ``verdict`` (``ok``, ``invalid``, ``not_measured``); ``reasons``: why, and what to do about it; for each of
         ``send_lag_ms``, ``loop_lag_ms`` and ``stamp_lag_ms`` ``n``, ``p50``, ``p99``, ``max``, ``limit``;
         ``cpu_share`` with ``n``, ``mean``, ``max``; ``workers`` with each process's p99s, its mean and highest CPU
-        share, and ``late``: the lags by which it alone makes the run invalid.
+        share, the most sessions that it had open, and ``late``: the lags by which it alone makes the run invalid.
     """
     measured = measured_health(health, warm_until_ns)
     lags = {name: _lag(*lags_of(measured, kind), limits.get(name)) for name, kind in LAGS.items()}
@@ -106,10 +106,12 @@ def _cpu(health: pd.DataFrame) -> dict[str, Any]:
 def _worker(rows: pd.DataFrame, limits: Mapping[str, float | None]) -> dict[str, Any]:
     lags = {name: _lag(*lags_of(rows, kind), limits.get(name)) for name, kind in LAGS.items()}
     cpu = _cpu(rows)
+    sessions, _ = lags_of(rows, "sessions")
     return {
         **{f"{kind}_lag_p99_ms": lags[name]["p99"] for name, kind in LAGS.items()},
         "cpu_share": cpu["mean"],
         "cpu_max": cpu["max"],
+        "sessions_max": int(sessions.max()) if len(sessions) else None,
         "late": [name for name, lag in lags.items() if lag["n"] >= MIN_SAMPLES["p99"] and _is_late(lag)],
     }
 
@@ -160,9 +162,9 @@ def _what(name: str, lag: Mapping[str, Any], p99s: Mapping[str, float], late: li
 def _cpu_while_late(health: pd.DataFrame, kind: str, limit: float, workers: list[str]) -> list[float]:
     """The CPU shares of these workers in the seconds in which one of their lags was beyond the limit."""
     rows = health.loc[health["worker"].isin(workers)]
-    late = rows.loc[(rows["kind"] == kind) & (rows["value"] > limit), ["worker", "at_ns"]].astype({"worker": str})
+    late = rows.loc[(rows["kind"] == kind) & (rows["value"] > limit), ["worker", "at_ns"]].drop_duplicates()
     seconds = set(late.itertuples(index=False, name=None))
-    cpu = rows.loc[rows["kind"] == "cpu", ["worker", "at_ns", "value"]].astype({"worker": str})
+    cpu = rows.loc[rows["kind"] == "cpu", ["worker", "at_ns", "value"]]
     return [value for worker, at_ns, value in cpu.itertuples(index=False, name=None) if (worker, at_ns) in seconds]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["CHECKS", "METRICS", "METRICS_VERSION", "STATS", "Kind", "Metric", "Source", "find_metric"]
+__all__ = ["CHECKS", "METRICS", "METRICS_VERSION", "SCORERS", "STATS", "Kind", "Metric", "Source", "find_metric"]
 
 METRICS_VERSION = 1
 """Rises when a definition changes, so that two runs are never compared under different ones."""
@@ -18,6 +18,10 @@ STATS = ("mean", "p50", "p90", "p95", "p99", "min", "max")
 
 CHECKS = "checks."
 """Prefix of the metrics of single checks: ``checks.<name>``."""
+
+
+SCORERS = "scorers."
+"""Prefix of the metrics of scorers: ``scorers.<name>.<metric>``."""
 
 
 class Kind(StrEnum):
@@ -73,6 +77,10 @@ def _time(name: str, definition: str, source: Source = Source.TURNS, unit: str =
 
 def _rate(name: str, definition: str, source: Source = Source.TURNS) -> Metric:
     return Metric(name, Kind.RATE, "ratio", source, definition)
+
+
+def _sound(name: str, definition: str, unit: str = "ratio") -> Metric:
+    return Metric(name, Kind.TIME, unit, Source.TURNS, definition)
 
 
 def _tokens(name: str, what: str) -> Metric:
@@ -172,7 +180,28 @@ _ALL = (
         "transcript_missing_rate",
         "turns whose transcription failed or never came / turns that asked for one, without cut and warm-up ones",
     ),
+    _rate(
+        "entity_accuracy",
+        "numbers, names and ids of expect.entities that the answer holds / all that were expected, pooled over turns",
+    ),
     _rate("checks.pass_rate", "checks that held / checks that could be judged, over all names and turns"),
+    # ---- the sound of the answers, where they were kept ----
+    _sound(
+        "output_clipped_share",
+        "samples of the answer in runs of three or more at full scale / all its samples, one value a turn (kept audio "
+        "only)",
+    ),
+    _sound(
+        "output_loudness_dbfs",
+        "RMS of the answer's 10 ms windows above -50 dBFS, where a full-scale sine is -3 dBFS; unweighted, so no "
+        "loudness after ITU-R BS.1770 (kept audio only)",
+        unit="dBFS",
+    ),
+    _sound(
+        "output_silence_share",
+        "10 ms windows of the answer at or below -50 dBFS RMS, pauses and both ends included / all its windows (kept "
+        "audio only)",
+    ),
     # ---- load ----
     Metric(
         "sessions_peak",
@@ -243,9 +272,15 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
 def find_metric(name: str) -> Metric | None:
-    """Return the metric of that name; a name of the form ``checks.<name>`` makes one."""
+    """Return the metric of that name; a name of the form ``checks.<name>`` or ``scorers.<name>.<metric>`` makes one.
+
+    What a scorer's metric means and its unit stand in its entry in ``summary.json``: plug-ins have their own.
+    """
     metric = METRICS.get(name)
     if metric is None and name.startswith(CHECKS) and len(name) > len(CHECKS):
         check = name.removeprefix(CHECKS)
         return _rate(name, f"turns for which the check {check!r} held / turns for which it could be judged")
+    if metric is None and name.startswith(SCORERS) and name.count(".") == 2:
+        _, scorer, what = name.split(".")
+        return Metric(name, Kind.RATE, "", Source.RUN, f"{what} of the scorer {scorer!r}")
     return metric

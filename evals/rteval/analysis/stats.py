@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MIN_SAMPLES", "PERCENTILES", "Summary", "ascending", "describe", "percentile", "withheld"]
+__all__ = [
+    "MIN_SAMPLES",
+    "PERCENTILES",
+    "Summary",
+    "ascending",
+    "describe",
+    "normal",
+    "percentile",
+    "student",
+    "wilson",
+    "withheld",
+]
 
 PERCENTILES: Mapping[str, float] = MappingProxyType({"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99})
 
@@ -109,3 +122,59 @@ def describe(samples: Samples, counts: Counts | None = None) -> Summary:
     # A mean of equal numbers may leave their range by one rounding.
     mean = min(max(mean, low), high)
     return Summary(n=n, mean=mean, min=low, max=high, withheld=reasons, **points)
+
+
+def normal(share: float) -> float:
+    """Return the quantile of the standard normal distribution."""
+    return NormalDist().inv_cdf(share)
+
+
+def student(share: float, freedom: float) -> float:
+    """Return the quantile of Student's t distribution, to about six digits.
+
+    G. W. Hill, Algorithm 396, Communications of the ACM 13 (1970).
+
+    Args:
+        share: above 0.5 and below 1.
+        freedom: degrees of freedom, at least 1.
+    """
+    both = 2 * (1 - share)
+    if freedom < 1.5:
+        return 1 / math.tan(both * math.pi / 2)
+    if freedom < 2.5:
+        return math.sqrt(2 / (both * (2 - both)) - 2)
+    a = 1 / (freedom - 0.5)
+    b = 48 / a**2
+    c = ((20700 * a / b - 98) * a - 16) * a + 96.36
+    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * freedom
+    y = (d * both) ** (2 / freedom)
+    if y > 0.05 + a:
+        x = normal(both / 2)
+        y = x * x
+        if freedom < 5:
+            c += 0.3 * (freedom - 4.5) * (x + 0.6)
+        c += (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b
+        y = (((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x
+        y = math.expm1(a * y * y)
+    else:
+        y = (
+            1 / (((freedom + 6) / (freedom * y) - 0.089 * d - 0.822) * (freedom + 2) * 3) + 0.5 / (freedom + 4)
+        ) * y - 1
+        y = y * (freedom + 1) / (freedom + 2) + 1 / ((d * both) ** (2 / freedom))
+    return math.sqrt(freedom * y)
+
+
+def wilson(share: float, n: float, z: float) -> tuple[float, float]:
+    """Return Wilson's score interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927).
+
+    Args:
+        share: what was observed, 0 to 1.
+        n: how many there were; fewer than were counted where they hang together.
+        z: quantile that belongs to the confidence, 1.96 for 95 %.
+    """
+    middle = share + z * z / (2 * n)
+    arm = z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    whole = 1 + z * z / n
+    # Exact at the ends, where the square root loses the last digits.
+    low = 0.0 if share == 0 else (middle - arm) / whole
+    return max(low, 0.0), 1.0 if share == 1 else min((middle + arm) / whole, 1.0)

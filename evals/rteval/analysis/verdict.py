@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .gates import Verdict
+from .judging import Verdict
 
 __all__ = ["EXIT_MEANINGS", "End", "Facts", "RunState", "exit_code", "run_state"]
 

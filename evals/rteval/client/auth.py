@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from rteval.errors import RefusedError
 from rteval.redact import redact
 
 if TYPE_CHECKING:
-    from azure.identity import DefaultAzureCredential
+    from azure.core.credentials import AccessToken
 
 __all__ = [
+    "ASKERS",
     "DEFAULT_SCOPE",
     "ApiKey",
     "Auth",
@@ -41,9 +43,10 @@ RETRY_S = 15.0
 FETCH_TIMEOUT_S = 90.0
 
 CLOCK_HINT = "compare this machine's clock with the true time"
+ROLE = 'the identity needs the role "Cognitive Services OpenAI User" on the resource'
 LOGIN_HINT = (
     "sign in with `az login`, or give this machine a managed identity, or set AZURE_CLIENT_ID, AZURE_TENANT_ID and "
-    'AZURE_CLIENT_SECRET; the identity needs the role "Cognitive Services OpenAI User" on the resource. '
+    f"AZURE_CLIENT_SECRET; {ROLE}. "
     "With a key instead: set AZURE_OPENAI_API_KEY and target.auth: api_key"
 )
 
@@ -137,8 +140,101 @@ class _Token:
     expires_at: float
 
 
+class TokenSource(Protocol):
+    """What is used of a credential of azure-identity."""
+
+    def get_token(self, *scopes: str) -> AccessToken:
+        """Ask for a token; may take seconds."""
+        ...
+
+    def close(self) -> None:
+        """Let go of sockets."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who may ask for an Entra ID token.
+
+    Attributes:
+        credential: the class of azure-identity.
+        needs: environment variables without which it cannot work.
+        arguments: of its constructor, by the variables that hold them; one that is not set is left out.
+        hint: what to do when it brings no token.
+    """
+
+    credential: str
+    needs: tuple[str, ...] = ()
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    hint: str = ""
+
+    def make(self) -> TokenSource:
+        """The credential; imports azure-identity.
+
+        Raises:
+            ValueError: a variable is not set that it needs.
+        """
+        missing = [name for name in self.needs if not os.environ.get(name)]
+        if missing:
+            *first, last = missing
+            raise ValueError(f"{', '.join(first)} and {last} are not set" if first else f"{last} is not set")
+        # 0.2 s and requests: only those who use a token pay.
+        import azure.identity
+
+        # Without a handler of its own, the library's warnings (a page of text for each failed chain) go to stderr.
+        logging.getLogger("azure").addHandler(logging.NullHandler())
+        given = {name: os.environ[variable] for name, variable in self.arguments.items() if os.environ.get(variable)}
+        source: TokenSource = getattr(azure.identity, self.credential)(**given)
+        return source
+
+
+ASKERS: Mapping[str, Asker] = {
+    "default": Asker("DefaultAzureCredential", hint=LOGIN_HINT),
+    "environment": Asker(
+        "EnvironmentCredential",
+        needs=("AZURE_CLIENT_ID", "AZURE_TENANT_ID"),
+        hint="set AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH; " + ROLE,
+    ),
+    "workload_identity": Asker(
+        "WorkloadIdentityCredential",
+        needs=("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"),
+        hint="these variables come from the workload identity webhook of Kubernetes, or from a step that stores the "
+        "job's OIDC token in a file; " + ROLE,
+    ),
+    "managed_identity": Asker(
+        "ManagedIdentityCredential",
+        # DefaultAzureCredential reads it by itself, this one does not.
+        arguments={"client_id": "AZURE_CLIENT_ID"},
+        hint="give this machine a managed identity, and AZURE_CLIENT_ID its client id where it is user-assigned; "
+        + ROLE,
+    ),
+    "azure_cli": Asker("AzureCliCredential", hint="sign in with `az login`; " + ROLE),
+    "azure_developer_cli": Asker("AzureDeveloperCliCredential", hint="sign in with `azd auth login`; " + ROLE),
+    "azure_powershell": Asker("AzurePowerShellCredential", hint="sign in with Connect-AzAccount; " + ROLE),
+    "azure_pipelines": Asker(
+        "AzurePipelinesCredential",
+        needs=(
+            "SYSTEM_OIDCREQUESTURI",
+            "SYSTEM_ACCESSTOKEN",
+            "AZURESUBSCRIPTION_TENANT_ID",
+            "AZURESUBSCRIPTION_CLIENT_ID",
+            "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID",
+        ),
+        arguments={
+            "tenant_id": "AZURESUBSCRIPTION_TENANT_ID",
+            "client_id": "AZURESUBSCRIPTION_CLIENT_ID",
+            "service_connection_id": "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID",
+            "system_access_token": "SYSTEM_ACCESSTOKEN",
+        },
+        hint="run in a task AzureCLI@2 or AzurePowerShell@5 of a service connection with workload identity federation, "
+        "with `env: {SYSTEM_ACCESSTOKEN: $(System.AccessToken)}`; " + ROLE,
+    ),
+}
+"""Who may ask for an Entra ID token, by what ``target.credential`` calls it: azure-identity's names in snake case."""
+
+
 class EntraToken:
-    """An Entra ID token by azure-identity's ``DefaultAzureCredential``: one for the whole process.
+    """An Entra ID token by one of azure-identity's credentials: one for the whole process.
 
     All sessions of a process share the instance. The token is renewed five minutes ahead of its expiry, in the
     background and by one request however many sessions ask; when that fails, the old token serves as long as it is
@@ -147,30 +243,33 @@ class EntraToken:
 
     Args:
         scope: what the token is for, e.g. :data:`DEFAULT_SCOPE`.
+        asker: who asks for it, one of :data:`ASKERS`.
         warn: receives a sentence about a refresh that failed.
         now: seconds of the epoch; tests pass their own.
-        credential: makes the azure-identity credential; by default ``DefaultAzureCredential()``.
+        credential: makes the azure-identity credential; by default the asker's.
     """
 
     def __init__(
         self,
         scope: str = DEFAULT_SCOPE,
         *,
+        asker: str = "default",
         warn: Warn = _log.warning,
         now: Callable[[], float] = time.time,
-        credential: Callable[[], DefaultAzureCredential] | None = None,
+        credential: Callable[[], TokenSource] | None = None,
     ) -> None:
         self._scope = scope
+        self._asker = ASKERS[asker]
         self._warn = warn
         self._now = now
-        self._make = credential or _default_azure_credential
-        self._azure: DefaultAzureCredential | None = None
+        self._make = credential or self._asker.make
+        self._azure: TokenSource | None = None
         self._token: _Token | None = None
         self._used: dict[str, None] = {}
         self._fetch: asyncio.Task[None] | None = None
         self._retry_at = 0.0
         self._failure: tuple[str, str | None] | None = None
-        self.kind = "entra (DefaultAzureCredential)"
+        self.kind = f"entra ({self._asker.credential})"
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -229,7 +328,7 @@ class EntraToken:
         except TimeoutError:
             self._fail(f"no Entra ID token: the identity service did not answer within {FETCH_TIMEOUT_S:.0f} s", None)
         except Exception as error:  # azure-identity raises its own, azure-core's, msal's and requests' errors
-            self._fail(*_no_token(error, self.secrets()))
+            self._fail(_no_token(error, self._asker, self.secrets()), self._asker.hint)
         finally:
             self._fetch = None
 
@@ -252,7 +351,7 @@ class EntraToken:
         # Not public: which link of the chain answered. Worth a guess, not worth a failure.
         link = getattr(self._azure, "_successful_credential", None)
         if link is not None:
-            self.kind = f"entra (DefaultAzureCredential: {type(link).__name__})"
+            self.kind = f"entra ({self._asker.credential}: {type(link).__name__})"
 
     def _fail(self, message: str, hint: str | None) -> None:
         first = self._failure is None
@@ -270,6 +369,7 @@ def choose_credential(
     api_key_env: str,
     auth_header: AuthHeader,
     scope: str,
+    asker: str = "default",
     env: Mapping[str, str],
     warn: Warn = _log.warning,
 ) -> Credential:
@@ -280,6 +380,7 @@ def choose_credential(
         api_key_env: name of the variable that holds the key.
         auth_header: where a key goes; a token is always a Bearer token.
         scope: of the Entra ID token.
+        asker: who asks for the Entra ID token, one of :data:`ASKERS`.
         env: the environment to read the key from. azure-identity reads the process's own.
         warn: receives a sentence about a token that could not be renewed.
 
@@ -289,7 +390,7 @@ def choose_credential(
     if auth == "none":
         return NoCredential()
     if auth == "entra":
-        return EntraToken(scope, warn=warn)
+        return EntraToken(scope, asker=asker, warn=warn)
     key = env.get(api_key_env, "").strip()
     if not key:
         raise RefusedError(
@@ -313,15 +414,6 @@ def default_auth(provider: str, api_key_env: str, env: Mapping[str, str]) -> Aut
     if provider == "azure":
         return "api_key" if env.get(api_key_env, "").strip() else "entra"
     return "api_key" if provider == "openai" else "none"
-
-
-def _default_azure_credential() -> DefaultAzureCredential:
-    # 0.2 s and requests: only those who use a token pay.
-    from azure.identity import DefaultAzureCredential
-
-    # Without a handler of its own, the library's warnings (a page of text for each failed chain) go to stderr.
-    logging.getLogger("azure").addHandler(logging.NullHandler())
-    return DefaultAzureCredential()
 
 
 async def _in_daemon_thread(call: Callable[[], _Token]) -> _Token:
@@ -358,14 +450,17 @@ _NOISE = re.compile(
 )
 
 
-def _no_token(error: Exception, secrets: tuple[str, ...]) -> tuple[str, str]:
+def _no_token(error: Exception, asker: Asker, secrets: tuple[str, ...]) -> str:
     """azure-identity's page of text as one sentence: what was tried and why each did not do, without a secret."""
     text = str(error)
     attempts = [(name, _reason(name, why, secrets)) for name, why in _ATTEMPT.findall(text)]
     if not attempts:
-        return f"no Entra ID token: {_reason('', text, secrets) or type(error).__name__}", LOGIN_HINT
+        # Of a single credential, the sentence after this one says why.
+        text = text.replace("authentication unavailable. ", "", 1)
+        by = "" if asker is ASKERS["default"] else f" from {asker.credential}"
+        return f"no Entra ID token{by}: {_reason(asker.credential, text, secrets) or type(error).__name__}"
     tried = "; ".join(f"{name}: {why}" if why else name for name, why in attempts)
-    return f"no Entra ID token; tried {tried}", LOGIN_HINT
+    return f"no Entra ID token; tried {tried}"
 
 
 def _reason(name: str, text: str, secrets: tuple[str, ...]) -> str:

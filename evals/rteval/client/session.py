@@ -27,12 +27,13 @@ from ..realtime.dialects import Dialect
 from ..realtime.turn import Mode, Turn, TurnSpec
 from ..records import DeltaKind, Outcome, SessionRecord, Stage, TranscriptOutcome, TurnRecord
 from ..redact import redact
+from .alarm import Alarm
 from .auth import Credential
 from .frames import FrameBank, Speech
 from .refusal import explain_error_code, explain_refusal
 from .transport import Endpoint, Transport
 
-__all__ = ["Caller", "LagMeter", "RowFacts", "RowSink", "Session", "TimeoutsS", "planned_row"]
+__all__ = ["Caller", "LagMeter", "RowFacts", "RowSink", "Session", "Switchboard", "TimeoutsS", "planned_row"]
 
 _NS = 1_000_000_000
 # Roll over this long before the server would end the session.
@@ -82,9 +83,37 @@ class RowFacts(Protocol):
     settings: ev.SessionSettings
 
 
+@dataclass(slots=True)
+class Switchboard:
+    """What all sessions of one process share, whichever variant of the scenario they hold.
+
+    Attributes:
+        alarm: wakes sessions when their next frame is due.
+        stopping: set when no new turn may start; sessions finish the turn they are in.
+        sessions_open: sessions open right now.
+        sessions_peak: most sessions that were open at once.
+        first_refusal: sentence and hint of the first session that never became ready.
+    """
+
+    alarm: Alarm = field(default_factory=Alarm)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    sessions_open: int = 0
+    sessions_peak: int = 0
+    first_refusal: tuple[str, str | None] | None = None
+
+    def session_opened(self) -> None:
+        """One more session is open."""
+        self.sessions_open += 1
+        self.sessions_peak = max(self.sessions_peak, self.sessions_open)
+
+    def session_closed(self) -> None:
+        """One less is."""
+        self.sessions_open -= 1
+
+
 @dataclass(slots=True, kw_only=True)
 class Caller:
-    """Everything the sessions of one process share.
+    """Everything that the sessions of one variant share in one process.
 
     Attributes:
         settings: what each session is asked to be.
@@ -92,10 +121,7 @@ class Caller:
         realtime: paced as a microphone would; else audio goes out as fast as the wire takes it (manual commit only).
         audio_kept: ``none``, ``failed`` or ``all``: for which turns the answer's audio is handed to ``keep_audio``.
         keep_audio: receives (record, base64 deltas in order) of such a turn.
-        stopping: set when no new turn may start; sessions finish the turn they are in.
-        sessions_open: sessions open right now.
-        sessions_peak: most sessions that were open at once.
-        first_refusal: sentence and hint of the first session that never became ready.
+        board: what they share with those of other variants.
     """
 
     run_id: str
@@ -119,19 +145,11 @@ class Caller:
     audio_kept: str = "none"
     keep_audio: Callable[[TurnRecord, Sequence[bytes | bytearray]], None] | None = None
     variant: str | None = None
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    sessions_open: int = 0
-    sessions_peak: int = 0
-    first_refusal: tuple[str, str | None] | None = None
+    board: Switchboard = field(default_factory=Switchboard)
 
     def secrets(self) -> Collection[str]:
         """Exact values that must not appear in any row."""
         return self.credential.secrets()
-
-    def session_opened(self) -> None:
-        """One more session is open."""
-        self.sessions_open += 1
-        self.sessions_peak = max(self.sessions_peak, self.sessions_open)
 
     def clean(self, text: str | None) -> str | None:
         """A sentence of the target, fit for a row: no secrets, no essays."""
@@ -224,7 +242,7 @@ class Session:
 
     async def _get_ready(self) -> bool:
         caller = self._caller
-        if caller.stopping.is_set():
+        if caller.board.stopping.is_set():
             return False
         try:
             async with asyncio.timeout(caller.timeouts.connect):
@@ -243,7 +261,7 @@ class Session:
         except HandshakeError as error:
             self._refused_handshake(error)
             return False
-        caller.session_opened()
+        caller.board.session_opened()
         self.record.connected_ns = self._transport.connected_ns
         self.record.request_id = self._transport.request_id
         deadline_ns = time.perf_counter_ns() + round(caller.timeouts.session * _NS)
@@ -305,8 +323,8 @@ class Session:
         self.record.failure_stage = stage
         self.record.error_code = self._caller.clean(code[:80])
         self.record.error_message = self._caller.clean(message)
-        if self._caller.first_refusal is None:
-            self._caller.first_refusal = (self.record.error_message or code, hint)
+        if self._caller.board.first_refusal is None:
+            self._caller.board.first_refusal = (self.record.error_message or code, hint)
 
     # ---- turns ----
 
@@ -315,7 +333,7 @@ class Session:
         caller = self._caller
         next_start_ns = self._due_ns
         for position, plan in enumerate(self._turns):
-            if caller.stopping.is_set():
+            if caller.board.stopping.is_set():
                 return ()
             # A conversation stays in one session, whatever its age: torn in two it would be another test.
             if position and plan.item.conversation_id is None and self._too_old():
@@ -376,7 +394,7 @@ class Session:
         turn.record.due_ns = due_ns
         turn.record.started_ns = time.perf_counter_ns()
         turn.record.started_at = _utc_now()
-        turn.record.concurrency = caller.sessions_open
+        turn.record.concurrency = caller.board.sessions_open
         self._live.append(turn)
         self._conversation.add(turn.machine)
         if speech is None:
@@ -452,9 +470,8 @@ class Session:
 
     async def _pace(self, due_ns: int, turn: _LiveTurn | None) -> None:
         """Wait for an absolute deadline and note how late we came to it."""
-        ahead_ns = due_ns - time.perf_counter_ns()
-        if ahead_ns > 0:
-            await asyncio.sleep(ahead_ns / _NS + pacing.TIMER_GRAIN_S)
+        if due_ns > time.perf_counter_ns():
+            await self._caller.board.alarm.until(due_ns)
         # What flow control held up is the target's doing, not ours.
         lag_ns = max(0, time.perf_counter_ns() - max(due_ns, self._unblocked_ns))
         self._caller.lags.send_lag(lag_ns)
@@ -559,7 +576,7 @@ class Session:
 
     async def _rest(self, until_ns: int) -> None:
         """Let the answer play and the caller think; an open microphone goes on hearing silence."""
-        stopping = self._caller.stopping
+        stopping = self._caller.board.stopping
         while self._lost_ns is None and not stopping.is_set():
             now_ns = time.perf_counter_ns()
             if (now_ns if self._mic_ns is None else self._mic_ns) >= until_ns:
@@ -646,7 +663,7 @@ class Session:
         if transport is not None:
             record.close_code = transport.close_code
             record.close_reason = self._caller.clean(transport.close_reason)
-            self._caller.sessions_open -= 1
+            self._caller.board.session_closed()
         self._caller.rows.session(record)
 
     def _write_settled(self) -> None:
@@ -723,6 +740,7 @@ def planned_row(facts: RowFacts, session: str, position: int, plan: PlannedTurn)
         outcome=Outcome.CUT,
         transcript_outcome=TranscriptOutcome.MISSING if asked else TranscriptOutcome.OFF,
         reference=item.reference,
+        prompt=item.text if item.text is not None else item.instructions,
         expect=item.expect,
         meta=item.meta,
         output_rate_bytes_per_s=facts.settings.output_format.bytes_per_s,

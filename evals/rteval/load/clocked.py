@@ -51,7 +51,7 @@ class Clocked:
             now_ns = time.perf_counter_ns()
             if not told and dealer.end_ns is not None and now_ns >= dealer.end_ns:
                 told = True
-                dealer.stop()
+                dealer.stop(now_ns)
                 self._over()
             for worker, grant in dealer.deal(now_ns):
                 self._give(worker, grant)

@@ -114,6 +114,7 @@ class Dealer:
     ) -> None:
         self._most = most
         self._dealt = 0
+        self._dealt_ns = 0
         self._sessions = sessions
         self._schedule = schedule
         self._spacing = spacing
@@ -126,7 +127,7 @@ class Dealer:
         self._slots: dict[str, int] = {}
         self._held: dict[str, int] = {}
         self._start_ns: int | None = None
-        self._stopped = False
+        self._stopped_ns: int | None = None
         self._most_slots = 0
 
     # ---- what is known ----
@@ -149,9 +150,14 @@ class Dealer:
         return self._start_ns + round(self._schedule.duration_s * _NS)
 
     @property
+    def stopped(self) -> bool:
+        """Whether nothing is dealt any more, whatever is left."""
+        return self._stopped_ns is not None
+
+    @property
     def finished(self) -> bool:
         """Nothing is under way and nothing will be dealt any more."""
-        return not self._leases and (self._stopped or self._enough or not self._has_next())
+        return not self._leases and (self.stopped or self._enough or not self._has_next())
 
     @property
     def _enough(self) -> bool:
@@ -174,13 +180,13 @@ class Dealer:
         """Sessions that the schedule asks for at a time; in an open model, those that are under way."""
         if isinstance(self._schedule, Open):
             return len(self._leases)
-        return 0 if self._start_ns is None or self._stopped else self._schedule.wanted(self._seconds(now_ns))
+        return 0 if self._start_ns is None or self.stopped else self._schedule.wanted(self._seconds(now_ns))
 
     def arrivals_per_s(self, now_ns: int) -> float | None:
         """Sessions a second that the schedule asks for at a time; ``None`` in a closed model."""
         if isinstance(self._schedule, Closed):
             return None
-        return 0.0 if self._start_ns is None or self._stopped else self._schedule.rate(self._seconds(now_ns))
+        return 0.0 if self._start_ns is None or self.stopped else self._schedule.rate(self._seconds(now_ns))
 
     def _seconds(self, at_ns: int) -> float:
         assert self._start_ns is not None
@@ -188,7 +194,7 @@ class Dealer:
 
     def slots_wanted(self, now_ns: int) -> int:
         """Slots that should exist by now, so that none is missing when the next sessions fall due."""
-        if self._start_ns is None or self._stopped:
+        if self._start_ns is None or self.stopped:
             return 0
         now_s, soon_s = ((at_ns - self._start_ns) / _NS for at_ns in (now_ns, now_ns + _SLOTS_AHEAD_NS))
         if isinstance(self._schedule, Closed):
@@ -209,18 +215,24 @@ class Dealer:
         """A worker has so many slots now. What it holds beyond them ends in order."""
         self._slots[worker] = slots
 
-    def resize(self, sessions: int) -> None:
-        """Another number of sessions is asked from now on; not in an open model."""
-        if isinstance(self._schedule, Closed):
-            self._schedule = Closed(sessions, 0.0, (), self._schedule.duration_s)
+    def resize(self, sessions: int, now_ns: int, per_s: float) -> None:
+        """Another number of sessions is asked from now on, reached at so many a second; not in an open model."""
+        if self._start_ns is None or not isinstance(self._schedule, Closed):
+            return
+        now_s = max(0.0, self._seconds(now_ns))
+        before = self._schedule.wanted(now_s)
+        resized = Closed(0, abs(sessions - before) / per_s, [(now_s, before), (math.inf, sessions)])
+        resized.duration_s = self._schedule.duration_s
+        self._schedule = resized
 
-    def stop(self) -> None:
-        """Deal nothing any more."""
-        self._stopped = True
+    def stop(self, now_ns: int) -> None:
+        """Deal nothing any more: from now on nobody is expected."""
+        if self._stopped_ns is None:
+            self._stopped_ns = now_ns
 
     def deal(self, now_ns: int) -> Iterator[tuple[str, Grant]]:
         """The sessions that are due before long and have a slot, each with the worker that has the most free ones."""
-        while (due_ns := self._due(now_ns)) is not None and due_ns <= now_ns + AHEAD_NS:
+        while (due_ns := self._due(now_ns)) is not None and self._spacing.earliest(due_ns) <= now_ns + AHEAD_NS:
             worker = self._freest()
             if worker is None:
                 return
@@ -231,23 +243,24 @@ class Dealer:
             if self._arrivals is None:
                 due_ns = start_ns  # in a closed model nobody waits: a session is due when its place is free
             self._dealt += 1
+            self._dealt_ns = now_ns
             self._leases[session.name] = _Lease(session, worker, due_ns)
             self._held[worker] = self._held.get(worker, 0) + 1
             yield worker, Grant(session.name, session.turns, due_ns, start_ns)
 
     def next_ns(self, now_ns: int) -> int | None:
         """When ``deal`` has something to do again, if nothing else happens; ``None``: only then."""
-        if self._stopped or self._over(now_ns):
+        if self.stopped or self._over(now_ns):
             return None
         due_ns = self._due(now_ns)
         if due_ns is None or self._freest() is None:
             return self.end_ns
-        at_ns = max(now_ns, due_ns - AHEAD_NS)
+        at_ns = max(now_ns, self._spacing.earliest(due_ns) - AHEAD_NS)
         return at_ns if self.end_ns is None else min(at_ns, self.end_ns)
 
     def _due(self, now_ns: int) -> int | None:
         """When the next session is due, not before now in a closed model; ``None``: there is none, or no room."""
-        if self._start_ns is None or self._stopped or self._enough or self._over(now_ns) or not self._has_next():
+        if self._start_ns is None or self.stopped or self._enough or self._over(now_ns) or not self._has_next():
             return None
         if self._arrivals is None:
             assert isinstance(self._schedule, Closed)
@@ -297,7 +310,7 @@ class Dealer:
     # ---- what became of it ----
 
     def turn_done(self, name: str, position: int) -> bool:
-        """A turn has its row. ``False``: nobody asked for it; it came twice, or its session was taken from the worker."""
+        """A turn has its row. ``False``: it came twice, or nobody asked for it of this session (any more)."""
         lease = self._leases.get(name)
         if lease is None or position in lease.done or not 0 <= position < len(lease.session.turns):
             return False
@@ -307,7 +320,7 @@ class Dealer:
     def session_done(self, name: str, *, leftover: int = 0) -> None:
         """A session ended. Its last ``leftover`` turns are taken over by another session."""
         session = self._release(name).session
-        if leftover:
+        if leftover := min(leftover, len(session.turns)):
             self._again.appendleft(session.continued(session.turns[len(session.turns) - leftover :]))
 
     def returned(self, name: str) -> None:
@@ -347,13 +360,23 @@ class Dealer:
         Of a run that should have done everything this is all the rest; of a timed one only what fell due and had no
         slot: nothing more of it was asked for.
         """
-        found = [Left(session.name, session.turns, session.due_ns) for session in self._again]
+        is_timed = self._schedule.duration_s is not None
+        until_ns = now_ns if self._stopped_ns is None else min(now_ns, self._stopped_ns)
+        if self._enough:
+            until_ns = min(until_ns, self._dealt_ns)
+        found = []
+        for session in self._again:
+            fell_due = session.due_ns is not None and session.due_ns <= until_ns
+            if fell_due or not is_timed:
+                # Only in an open model is a session due though no place is free for it.
+                due_ns = session.due_ns if fell_due and self._arrivals is not None else None
+                found.append(Left(session.name, session.turns, due_ns))
         self._again.clear()
-        if self._schedule.duration_s is None:
+        if not is_timed:
             while self._has_next():
-                found.append(self._left_next(self._arrived_ns(now_ns)))
+                found.append(self._left_next(self._arrived_ns(until_ns)))
             return found
-        while (due_ns := self._arrived_ns(now_ns)) is not None and self._has_next():
+        while (due_ns := self._arrived_ns(until_ns)) is not None and self._has_next():
             found.append(self._left_next(due_ns))
         return found
 
@@ -361,12 +384,12 @@ class Dealer:
         session = self._take()
         return Left(session.name, session.turns, due_ns)
 
-    def _arrived_ns(self, now_ns: int) -> int | None:
-        """The due time of the next arrival up to now or to the end, each once."""
+    def _arrived_ns(self, until_ns: int) -> int | None:
+        """The due time of the next arrival up to a moment or to the end, each once."""
         if self._arrivals is None or self._start_ns is None:
             return None
         due_ns = self._next_arrival()
-        if due_ns is None or due_ns > now_ns:
+        if due_ns is None or due_ns > until_ns:
             return None
         self._arrival_ns = None
         return due_ns

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .. import __version__
@@ -17,12 +17,16 @@ from . import messages as msg
 from .clocked import Clocked
 from .dealing import AHEAD_NS, Dealer, Grant
 
-__all__ = ["Fleet", "Inbox", "Line", "WorkerBugError", "WorkerFacts"]
+__all__ = ["Fleet", "Inbox", "Line", "WorkerBugError", "WorkerFacts", "WorkerFailedError"]
 
 _NS = 1_000_000_000
-_HUNG_NS = 20 * _NS
+_HUNG_S = 20.0
 """Each worker sends its health about once a second. Locust's heartbeat comes from another thread than the sessions, and
-goes on when these hang."""
+goes on when these hang. Counted and not measured: a master that was itself held up for long has only not listened."""
+
+_GRANT_BYTES = 100
+_TURN_BYTES = 10
+"""About what a session and a turn of it take in a message, beside their names."""
 
 _LAST_WORDS_S = 10.0
 """How long workers may take to hand over their last records once nothing runs any more."""
@@ -30,6 +34,12 @@ _LAST_WORDS_S = 10.0
 
 class WorkerBugError(RuntimeError):
     """A bug of ours on a worker; the message is its traceback."""
+
+
+class WorkerFailedError(RtevalError):
+    """A worker cannot go on, and no other could: its disk is full, or its data changed."""
+
+    exit_code = 2
 
 
 class Line(Protocol):
@@ -73,6 +83,7 @@ class WorkerFacts:
         state: ``joined``, ``ready``, ``warm``, ``drained``, ``refused``, ``gone``.
         turns, sessions: rows that came from it.
         next_batch: the number of the batch that is expected.
+        silent_ticks: how often was looked, since the last batch, whether one had come.
         sentence: why it was refused or lost.
     """
 
@@ -87,8 +98,7 @@ class WorkerFacts:
     clock_offset_ns: int = 0
     credential: str | None = None
     sentence: str | None = None
-    heard_ns: int = 0
-    open: dict[str, Grant] = field(default_factory=dict)
+    silent_ticks: int = 0
 
     @property
     def takes_part(self) -> bool:
@@ -124,6 +134,7 @@ class Fleet:
 
     Attributes:
         workers: by their names on the line, also those that are gone.
+        strays: records that came and that nobody had asked for.
     """
 
     TICK_S = 0.25
@@ -145,7 +156,6 @@ class Fleet:
         self._flushing = False
         self._nobody: Callable[[], None] = lambda: None
         self._failure: BaseException | None = None
-        self._cut_later: asyncio.TimerHandle | None = None
         self._give_up: asyncio.TimerHandle | None = None
         self.strays = 0
 
@@ -167,9 +177,11 @@ class Fleet:
 
         Raises:
             UsageError: they did not come, or cannot do it; the message names each with its reason.
+            WorkerFailedError, WorkerBugError: what one of them met.
         """
         deadline = time.monotonic() + max_wait_s
         while len(self._in("ready")) < wanted:
+            self._check()
             sentence = hopeless()
             left_s = deadline - time.monotonic()
             if sentence is not None or left_s <= 0:
@@ -185,6 +197,7 @@ class Fleet:
 
         Raises:
             UsageError: a worker did not manage.
+            WorkerFailedError, WorkerBugError: what one of them met.
         """
         self._begin = msg.Begin(url=url)
         for worker in self._in("ready"):
@@ -195,8 +208,13 @@ class Fleet:
                 names = ", ".join(worker.name for worker in late)
                 raise UsageError(f"{names} did not get ready to hold sessions within {max_wait_s:g} s")
             await self._wait(0.25)
+        self._check()
         if not self._in("warm"):
             raise self._not_enough(1, max_wait_s, None)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _not_enough(self, wanted: int, max_wait_s: float, sentence: str | None) -> UsageError:
         found = len(self._in("ready"))
@@ -237,6 +255,7 @@ class Fleet:
         dealer, clocked = self._dealer, self._clocked
         assert dealer is not None
         assert clocked is not None
+        self._check()
         start_ns = time.perf_counter_ns() + AHEAD_NS
         dealer.begin(start_ns)
         self._begun(start_ns)
@@ -244,18 +263,19 @@ class Fleet:
         self._clock = msg.Clock(start_ns=start_ns, warm_until_ns=warm_until_ns)
         for worker in self._in("warm"):
             self._send(worker, self._clock)
-            worker.heard_ns = time.perf_counter_ns()
             dealer.capacity(worker.address, worker.slots)
+        if not self._in("warm"):
+            self._end_without_workers()
         try:
             await clocked.run()
             await self._hear_last_words()
         finally:
-            for timer in (self._cut_later, self._give_up):
-                if timer is not None:
-                    timer.cancel()
+            if self._give_up is not None:
+                self._give_up.cancel()
             self.line.want(0)
-        if self._failure is not None:
-            raise self._failure
+        if self.strays:
+            self._inbox.incident(f"{self.strays} records came that nobody had asked for; they were not taken")
+        self._check()
 
     def stop(self) -> None:
         """Start nothing any more; what runs may finish."""
@@ -279,8 +299,9 @@ class Fleet:
             self._give_up = loop.call_later(_LAST_WORDS_S / 2, self._lose_the_silent, "did not end its sessions")
 
     def _tell_drain(self, within_s: float | None) -> None:
+        self._flush()  # what was dealt goes first: who is told that nothing more comes may be done at once
         if self._dealer is not None:
-            self._dealer.stop()
+            self._dealer.stop(time.perf_counter_ns())
         if self._draining is None or within_s is not None:
             self._draining = msg.Drain(within_s=within_s)
             for worker in self._in("warm"):
@@ -319,10 +340,14 @@ class Fleet:
     def message(self, address: str, kind: str, data: bytes) -> None:
         """A worker said something."""
         try:
-            content = msg.decode(msg.FROM_WORKER, kind, data)
+            self._take(address, msg.decode(msg.FROM_WORKER, kind, data))
         except msg.MessageError as error:
             self._dismiss(address, f"sent what no worker sends: {error}")
-            return
+        except Exception as error:  # a bug of ours; the line would only log it, and the run would wait for ever
+            self._fail(error)
+        self._wake()
+
+    def _take(self, address: str, content: msg.Message) -> None:
         worker = self.workers.get(address)
         if isinstance(content, msg.Hello):
             self._hello(address, content)
@@ -334,7 +359,6 @@ class Fleet:
             )
         elif worker is not None and worker.takes_part:
             self._hear(worker, content)
-        self._wake()
 
     def _hello(self, address: str, hello: msg.Hello) -> None:
         if address in self.workers or self._job is None:
@@ -350,7 +374,7 @@ class Fleet:
 
     def _hear(self, worker: WorkerFacts, content: msg.Message) -> None:
         match content:
-            case msg.Ready(ok=False):
+            case msg.Ready(ok=False) if worker.state == "joined":
                 worker.state, worker.sentence = "refused", content.sentence or "it cannot do the job"
                 self._warn(f"{worker.name} on {worker.hello.host} cannot take part: {worker.sentence}")
             case msg.Ready() if worker.state == "joined":
@@ -361,10 +385,11 @@ class Fleet:
                     self._send(worker, self._begin)
             case msg.Warm() if worker.state == "ready":
                 worker.state, worker.clock_offset_ns = "warm", content.clock_offset_ns
-                worker.heard_ns = time.perf_counter_ns()
                 if self._clock is not None:
                     self._send(worker, self._clock)
                     self._inbox.incident(f"{worker.name} joined while the run went on")
+                if self._draining is not None:
+                    self._send(worker, self._draining)
             case msg.Slots():
                 worker.slots = content.slots
                 self._inbox.seen(worker.name, slots=worker.slots, lost=False)
@@ -377,7 +402,7 @@ class Fleet:
             case msg.Leaving():
                 self._lose(worker, content.sentence)
                 if content.failed:
-                    self._fail(RtevalError(f"{worker.name} on {worker.hello.host}: {content.sentence}"))
+                    self._fail(WorkerFailedError(f"{worker.name} on {worker.hello.host}: {content.sentence}"))
             case msg.Bug():
                 self._lose(worker, "met a bug in rteval")
                 self._fail(WorkerBugError(f"on {worker.name}:\n{content.text}"))
@@ -389,9 +414,10 @@ class Fleet:
             self._dismiss(worker.address, f"its records {worker.next_batch} to {batch.seq - 1} did not arrive")
             return
         worker.next_batch += 1
-        worker.heard_ns = time.perf_counter_ns()
+        worker.silent_ticks = 0
         dealer = self._dealer
-        assert dealer is not None
+        if dealer is None or self._clock is None:
+            return  # it waits with us for the run to begin, and its health meanwhile is no part of that
         for line in batch.lines:
             try:
                 record = decode_record(line)
@@ -404,11 +430,9 @@ class Fleet:
                 self.strays += 1
         for ended in batch.ended:
             if dealer.is_held_by(ended.name, worker.address):
-                turns = len(worker.open.pop(ended.name).turns)
-                dealer.session_done(ended.name, leftover=min(ended.leftover, turns))
+                dealer.session_done(ended.name, leftover=ended.leftover)
         for name in batch.returned:
             if dealer.is_held_by(name, worker.address):
-                worker.open.pop(name)
                 dealer.returned(name)
 
     def _belongs(self, worker: WorkerFacts, record: Record, dealer: Dealer) -> bool:
@@ -427,6 +451,9 @@ class Fleet:
                 return True
 
     def _drained(self, worker: WorkerFacts, content: msg.Drained) -> None:
+        if self._dealer is not None and self._dealer.holds(worker.address):
+            self._dismiss(worker.address, "said that it was done, and had sessions under way")
+            return
         if (content.turns, content.sessions) != (worker.turns, worker.sessions):
             self._inbox.incident(
                 f"{worker.name} recorded {content.turns} turns and {content.sessions} sessions, "
@@ -452,41 +479,54 @@ class Fleet:
         self.line.send(address, bye.kind, msg.encode(bye))
 
     def _lose(self, worker: WorkerFacts, why: str) -> None:
-        running = worker.state == "warm"
+        was = worker.state
         worker.state, worker.sentence, worker.slots = "gone", why, 0
         self._inbox.seen(worker.name, slots=0, lost=True)
-        worker.open.clear()
         self._outgoing.pop(worker.address, None)
-        if not running or self._dealer is None or self._clock is None:
-            return
-        lost = self._dealer.worker_lost(worker.address)
-        again = sum(len(one.turns) - (0 if one.superseded else one.done) for one in lost)
+        if was == "warm" and self._clock is not None and self._dealer is not None:
+            self._hand_over(worker, self._dealer, why)
+        elif self._clock is None and (was == "warm" or (was == "ready" and self._begin is not None)):
+            self._inbox.incident(f"{worker.name} on {worker.hello.host} was lost before the run began: it {why}")
+        self._wake()
+
+    def _hand_over(self, worker: WorkerFacts, dealer: Dealer, why: str) -> None:
+        """What was under way on a worker that is lost is for the others, if there are any."""
+        lost = dealer.worker_lost(worker.address)
         for one in lost:
             if one.superseded:
                 self._inbox.superseded(one.name)
-        self._inbox.incident(
-            f"{worker.name} on {worker.hello.host} was lost: it {why}. {len(lost)} sessions were under way there, "
-            + (
-                f"{again} turns of them were run again by the others"
-                if again
-                else "and none of their turns was missing"
-            )
-        )
-        if not self._in("warm") and not self._dealer.finished:
-            self._dealer.stop()
-            self._nobody()
-        self._wake()
+        again = sum(len(one.turns) - (0 if one.superseded else one.done) for one in lost)
+        become = "and none of their turns was missing"
+        if again:
+            by_others = "run again by the others" if self._in("warm") and not dealer.stopped else "not run again"
+            become = f"{again} turns of them were {by_others}"
+        under_way = f"{len(lost)} sessions were under way there, {become}"
+        self._inbox.incident(f"{worker.name} on {worker.hello.host} was lost: it {why}. {under_way}")
+        if not self._in("warm") and not dealer.finished:
+            self._end_without_workers()
+
+    def _end_without_workers(self) -> None:
+        assert self._dealer is not None
+        self._dealer.stop(time.perf_counter_ns())
+        self._nobody()
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
-        self.cut()
+        if self._clock is not None:
+            self.cut()
+        self._wake()
 
     # ---- what goes out ----
 
     def _give(self, worker: str, grant: Grant) -> None:
-        self.workers[worker].open[grant.name] = grant
         turns = tuple((turn.item.id, turn.attempt) for turn in grant.turns)
-        granted = msg.GrantedSession(name=grant.name, turns=turns, due_ns=grant.due_ns, start_ns=grant.start_ns)
+        granted = msg.GrantedSession(
+            name=grant.name,
+            variant=grant.turns[0].variant,
+            turns=turns,
+            due_ns=grant.due_ns,
+            start_ns=grant.start_ns,
+        )
         self._outgoing.setdefault(worker, []).append(granted)
         if not self._flushing:
             self._flushing = True
@@ -496,7 +536,8 @@ class Fleet:
         self._flushing = False
         for address, sessions in self._outgoing.items():
             if self.workers[address].state == "warm":
-                self._send(self.workers[address], msg.Grants(sessions=tuple(sessions)))
+                for portion in _portions(sessions):
+                    self._send(self.workers[address], msg.Grants(sessions=portion))
         self._outgoing.clear()
 
     def _send(self, worker: WorkerFacts, message: msg.Message) -> None:
@@ -507,8 +548,9 @@ class Fleet:
         now_ns = time.perf_counter_ns()
         self.line.want(self._dealer.slots_wanted(now_ns))
         for worker in self._in("warm"):
-            if now_ns - worker.heard_ns > _HUNG_NS:
-                self._dismiss(worker.address, f"sent nothing for {_HUNG_NS // _NS} s")
+            worker.silent_ticks += 1
+            if worker.silent_ticks * self.TICK_S > _HUNG_S:
+                self._dismiss(worker.address, f"sent nothing for {_HUNG_S:g} s")
 
     def _time_is_over(self) -> None:
         self._tell_drain(None)
@@ -540,3 +582,17 @@ class Fleet:
     def facts(self) -> list[Mapping[str, Any]]:
         """Every worker that was ever here, for ``run.json``."""
         return [worker.as_dict() for worker in self.workers.values()]
+
+
+def _portions(sessions: Sequence[msg.GrantedSession]) -> Iterator[tuple[msg.GrantedSession, ...]]:
+    """Sessions for messages of a good length, in order."""
+    portion: list[msg.GrantedSession] = []
+    length = 0
+    for session in sessions:
+        portion.append(session)
+        length += _GRANT_BYTES + sum(len(item) + _TURN_BYTES for item, _ in session.turns)
+        if length >= msg.BATCH_BYTES:
+            yield tuple(portion)
+            portion, length = [], 0
+    if portion:
+        yield tuple(portion)

@@ -1,4 +1,4 @@
-"""Whether the generator itself keeps up, by the second: how late its loop wakes, reads and sends, and how busy it is."""
+"""Whether the generator keeps up, second by second: how late its loop wakes, reads and sends, and how busy it is."""
 
 from __future__ import annotations
 

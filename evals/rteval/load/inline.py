@@ -70,7 +70,7 @@ class AsyncioEngine:
 
     def stop(self) -> None:
         """Start nothing any more; what runs may finish."""
-        self._dealer.stop()
+        self._dealer.stop(time.perf_counter_ns())
         self._sessions.stop()
         self._clocked.changed()
 

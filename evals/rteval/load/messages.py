@@ -205,10 +205,11 @@ class Clock(Message):
 
 
 class GrantedSession(Message):
-    """A session to be held; each turn is an item's id and the how-manieth time it is."""
+    """A session to be held; each turn is an item's id and the how-manieth time it is. ``variant`` is the scenario's."""
 
     kind: ClassVar[str] = "-"
     name: Name
+    variant: Name | None = None
     turns: Annotated[
         tuple[Annotated[tuple[str, Count], Field(strict=False)], ...],
         Field(min_length=1, max_length=1_000_000, strict=False),

@@ -243,8 +243,12 @@ class StartSpacing:
         self._gap_ns = 0 if per_s is None else round(_NS / per_s)
         self._free_ns: int | None = None
 
+    def earliest(self, wanted_ns: int) -> int:
+        """The earliest start at or after ``wanted_ns`` that keeps the distance."""
+        return wanted_ns if self._free_ns is None else max(wanted_ns, self._free_ns)
+
     def reserve(self, wanted_ns: int) -> int:
-        """The earliest start at or after ``wanted_ns`` that keeps the distance; it is taken from then on."""
-        start_ns = wanted_ns if self._free_ns is None else max(wanted_ns, self._free_ns)
+        """The same; it is taken from then on."""
+        start_ns = self.earliest(wanted_ns)
         self._free_ns = start_ns + self._gap_ns
         return start_ns

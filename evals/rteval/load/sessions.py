@@ -46,6 +46,7 @@ class Sessions:
         self._none_left = asyncio.Event()
         self._none_left.set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._begun: set[str] = set()
         self._unseated: deque[asyncio.Task[None]] = deque()
         self._seat = asyncio.Event()
         self._seats = 0
@@ -81,10 +82,10 @@ class Sessions:
         self._stopped.set()
 
     def cut(self) -> None:
-        """End what runs now: every session is cancelled and leaves its rows."""
+        """End what runs now: every session is cancelled and leaves its rows. What waits for its time is given back."""
         self._stopped.set()
-        for task in list(self._tasks.values()):
-            task.cancel()
+        for name in self._begun:
+            self._tasks[name].cancel()
 
     async def wait(self) -> None:
         """Return when no session is left."""
@@ -95,11 +96,13 @@ class Sessions:
         if self._stopped.is_set():
             self._ended(Ended(grant.name, begun=False))
             return
+        self._begun.add(grant.name)
         left = await self._hold(grant.name, grant.turns, grant.due_ns)
         self._ended(Ended(grant.name, leftover=len(left)))
 
     def _over(self, grant: Grant, task: asyncio.Task[None]) -> None:
         del self._tasks[grant.name]
+        self._begun.discard(grant.name)
         if not self._tasks:
             self._none_left.set()
         if task.cancelled():

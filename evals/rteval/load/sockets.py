@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -38,6 +39,8 @@ _UNSENT = 100_000
 
 _LINGER_MS = 500
 """How long a socket that is closed goes on delivering what was sent before."""
+
+_TERM_S = 2.0
 
 _TOKEN_CHARS = 16
 
@@ -135,7 +138,10 @@ class _Socket(BaseSocket):
     def close(self, linger: int | None = None) -> None:
         """Close for good, at most half a second later: Locust leaves the ZeroMQ context, and with it the port."""
         self.socket.close(_LINGER_MS if linger is None else linger)
-        self.context.term()
+        # ZeroMQ has been seen to wait here for ever after its peer was killed; the process would never end.
+        ending = threading.Thread(target=self.context.term, daemon=True)
+        ending.start()
+        ending.join(_TERM_S)
 
 
 class Server(_Socket):

@@ -13,6 +13,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -42,6 +43,7 @@ _CHARTS_S = 0.25
 """How often what was measured is handed to Locust's statistics."""
 
 _RESOLVE_AGAIN_S = 0.5
+_LEAVE_S = 10.0
 
 
 class Slots(Protocol):
@@ -200,7 +202,9 @@ class _Swarm(Generic[R]):
         self._flush()
         self._over = True
         try:
-            await self._hub.ask(self._leave)
+            with suppress(TimeoutError):  # a hub that hangs is told of by ``stop``
+                async with asyncio.timeout(_LEAVE_S):
+                    await self._hub.ask(self._leave)
         finally:
             await self._hub.stop()
 

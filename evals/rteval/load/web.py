@@ -16,6 +16,7 @@ from locust import web
 from locust.stats import stats_history
 
 from ..errors import UsageError
+from ..scenario_model import LONGEST_S, MOST_SESSIONS
 from .bridge import HubThread
 from .sockets import is_loopback
 
@@ -128,6 +129,10 @@ def _wishes() -> tuple[int, float]:
         raise ValueError("Number of users and ramp up have to be numbers.") from None
     if users < 1 or not (spawn_rate > 0 and math.isfinite(spawn_rate)):
         raise ValueError("Number of users and ramp up have to be greater than 0.")
+    if users > MOST_SESSIONS:
+        raise ValueError(f"Number of users can be at most {MOST_SESSIONS}.")
+    if users / spawn_rate > LONGEST_S:
+        raise ValueError("This ramp up would take weeks: make it greater.")
     return users, spawn_rate
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "BASELINE",
     "JUNIT",
     "LATEST",
     "PAGE",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 RUN, SUMMARY, SUMMARY_MD, JUNIT, PAGE = "run.json", "summary.json", "summary.md", "junit.xml", "report.html"
-TURNS_CSV, LATEST = "turns.csv", "latest"
+TURNS_CSV, LATEST, BASELINE = "turns.csv", "latest", "baseline.json"
 _RUN_HINT = "give a run folder, a run id, 'latest', or SCENARIO/latest"
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from ..analysis.culprit import is_missed
 from .load import incidents_of
-from .words import say_gate, say_verdict
+from .words import say_culprit, say_gate, say_verdict
 
 __all__ = ["junit", "xml_text"]
 
@@ -37,22 +38,29 @@ def junit(run: Mapping[str, Any], summary: Mapping[str, Any], failed_turns: Sequ
             ``error_message``; they go to ``system-out``.
     """
     name = xml_text((run.get("scenario") or {}).get("name") or "run")
-    suite = ET.Element("testsuite", name=f"rteval.{name}")
-    if run.get("started_at"):
-        suite.set("timestamp", xml_text(run["started_at"])[:19])
+    # What Ant's schema wants of a suite and Jenkins' allows, so that every reader takes the file: an id, a package, a
+    # host, a time without a zone, properties first and both outputs last.
+    suite = ET.Element("testsuite", name=f"rteval.{name}", id="0", package="rteval", hostname="localhost")
+    suite.set("timestamp", xml_text(run.get("started_at") or "1970-01-01T00:00:00")[:19])
+    properties = ET.SubElement(suite, "properties")
+    for key, value in _properties(run, summary):
+        ET.SubElement(properties, "property", name=xml_text(key), value=xml_text(value))
     for case_name, gate in zip(_names(summary["gates"]), summary["gates"], strict=True):
         case = ET.SubElement(suite, "testcase", classname=f"rteval.{name}", name=xml_text(case_name), time="0")
-        if gate["verdict"] != "pass":
+        if is_missed(gate):
             kind = "error" if gate["verdict"] == "invalid" else "failure"
-            ET.SubElement(case, kind, type=xml_text(gate["verdict"]), message=xml_text(say_gate(gate)))
+            told = ET.SubElement(case, kind, type=xml_text(gate["verdict"]), message=xml_text(say_gate(gate)))
+            # GitLab shows the text, not the message.
+            told.text = xml_text("\n".join(filter(None, [say_gate(gate), say_culprit(summary)])))
     unexplained = summary["exit_code"] != 0 and not list(suite.iter("failure")) and not list(suite.iter("error"))
     if unexplained or summary["exit_code"] not in (0, 1) or not summary["gates"]:
         case = ET.SubElement(suite, "testcase", classname=f"rteval.{name}", name="run", time="0")
         if summary["exit_code"] != 0:
-            text = "\n".join(summary["health"]["reasons"]) if summary["exit_code"] == 4 else None
+            reasons = summary["health"]["reasons"] if summary["exit_code"] == 4 else ()
             error = ET.SubElement(case, "error", type=summary["state"], message=xml_text(say_verdict(summary)))
-            error.text = xml_text(text) if text else None
+            error.text = xml_text("\n".join(filter(None, [say_verdict(summary), say_culprit(summary), *reasons])))
     ET.SubElement(suite, "system-out").text = xml_text("\n".join(_lines(run, summary, failed_turns)))
+    ET.SubElement(suite, "system-err")
     for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
         suite.set(attribute, str(len(list(suite.iter(tag)))))
     suite.set("skipped", "0")
@@ -61,6 +69,17 @@ def junit(run: Mapping[str, Any], summary: Mapping[str, Any], failed_turns: Sequ
     root.append(suite)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _properties(run: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterable[tuple[str, object]]:
+    yield "run_id", summary["run_id"]
+    yield "state", summary["state"]
+    yield "exit_code", summary["exit_code"]
+    target = run.get("target") or {}
+    yield from ((key, target[key]) for key in ("provider", "dialect", "model", "credential") if target.get(key))
+    if summary.get("culprit"):
+        yield "culprit", summary["culprit"]["who"]
+    yield from ((f"label.{key}", value) for key, value in (run.get("labels") or {}).items())
 
 
 def _names(gates: Sequence[Mapping[str, Any]]) -> list[str]:

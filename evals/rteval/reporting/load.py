@@ -34,6 +34,7 @@ class WorkerRow:
 
     Attributes:
         where: its machine and process.
+        sessions_max: most sessions that it had open at once.
         turns, sessions: what came from it.
         late: the lags by which it alone makes the run invalid.
         lost: why it did not stay to the end; ``None``: it did.
@@ -41,7 +42,7 @@ class WorkerRow:
 
     name: str
     where: str = ""
-    slots: int | None = None
+    sessions_max: int | None = None
     turns: int | None = None
     sessions: int | None = None
     send_lag_p99_ms: float | None = None
@@ -129,10 +130,17 @@ def _worker_row(name: str, told: Mapping[str, Any], health: Mapping[str, Any]) -
         where=where,
         lost=lost,
         late=tuple(health.get("late") or ()),
-        **{key: _number(told.get(key)) for key in ("slots", "turns", "sessions")},
+        **{key: _number(told.get(key)) for key in ("turns", "sessions")},
         **{
             key: _number(health.get(key))
-            for key in ("send_lag_p99_ms", "loop_lag_p99_ms", "stamp_lag_p99_ms", "cpu_share", "cpu_max")
+            for key in (
+                "send_lag_p99_ms",
+                "loop_lag_p99_ms",
+                "stamp_lag_p99_ms",
+                "cpu_share",
+                "cpu_max",
+                "sessions_max",
+            )
         },
     )
 

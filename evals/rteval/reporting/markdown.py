@@ -6,13 +6,22 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..analysis.culprit import is_missed
 from ..analysis.metrics import find_metric
 from .load import LoadRow, WorkerRow, incidents_of, is_shaped, left_out_as_warmup, load_rows, worker_rows
-from .words import measured, say_value, say_verdict
+from .variants import NOTE as VARIANTS
+from .variants import variant_table
+from .words import measured, say_culprit, say_value, say_verdict
 
 __all__ = ["escape", "markdown"]
 
-MARKS = {"pass": "✅ pass", "fail": "❌ fail", "no_data": "❌ no data", "invalid": "⚠️ invalid"}
+MARKS = {
+    "pass": "✅ pass",
+    "fail": "❌ fail",
+    "inconclusive": "❌ inconclusive",
+    "no_data": "❌ no data",
+    "invalid": "⚠️ invalid",
+}
 
 HEADLINES = (
     "ttfa_ms",
@@ -59,9 +68,11 @@ def markdown(run: Mapping[str, Any], summary: Mapping[str, Any], failures: Seque
     scenario = run.get("scenario") or {}
     parts = [
         f"# {escape(scenario.get('name', 'run'))}: {escape(say_verdict(summary))}",
+        _culprit(summary),
         _facts(run, summary),
         *(f"> {escape(note, 1000)}" for note in _notes(run, summary)),
         _gates(summary["gates"]),
+        _variants(summary),
         _metrics(summary["metrics"]),
         _failures(failures),
         _load(run, summary),
@@ -69,6 +80,14 @@ def markdown(run: Mapping[str, Any], summary: Mapping[str, Any], failures: Seque
         _files(run, summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _culprit(summary: Mapping[str, Any]) -> str:
+    said = say_culprit(summary)
+    if said is None:
+        return ""
+    who, _, why = said.partition(": ")
+    return f"**{escape(who)}:** {escape(why, 1000)}"
 
 
 def _facts(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -123,17 +142,28 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         few = metric is not None and not metric.is_distribution and not metric.name.endswith(("_wer", "_cer"))
         value = say_value(gate["value"], unit, n=gate["n"] if few else None)
         verdict = MARKS.get(str(gate["verdict"]), str(gate["verdict"]))
+        if gate["verdict"] != "pass" and not is_missed(gate):
+            verdict = f"{verdict.replace('❌', '⚠️')} (does not decide)"
+        where = "".join(f", {escape(column)} {escape(value)}" for column, value in gate.get("where") or ())
         rows.append(
             [
                 verdict,
-                f"`{gate['text']}`",
+                f"`{gate['text']}`{where}",
                 value,
                 say_value(gate["limit"], unit),
                 gate["n"],
-                escape(gate["reason"] or ""),
+                escape(gate["reason"] or gate.get("note") or "", 400),
             ]
         )
     return "## Gates\n\n" + _table(("", "gate", "value", "limit", "n", "why"), rows)
+
+
+def _variants(summary: Mapping[str, Any]) -> str:
+    table = variant_table(summary)
+    if table is None:
+        return ""
+    rows = ([escape(name), *cells] for name, *cells in table.rows)
+    return f"## Variants\n\n{_table(table.head, rows)}\n\n{VARIANTS}"
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
@@ -258,12 +288,23 @@ def _health(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 def _workers(workers: Sequence[WorkerRow]) -> str:
     if not workers:
         return ""
-    names = ("worker", "where", "slots", "sessions", "turns", "send lag p99", "loop lag p99", "CPU", "CPU at most", "")
+    names = (
+        "worker",
+        "where",
+        "at once",
+        "sessions",
+        "turns",
+        "send lag p99",
+        "loop lag p99",
+        "CPU",
+        "CPU at most",
+        "",
+    )
     rows = [
         [
             escape(row.name),
             escape(row.where),
-            *(say_value(value, "") for value in (row.slots, row.sessions, row.turns)),
+            *(say_value(value, "") for value in (row.sessions_max, row.sessions, row.turns)),
             *(say_value(value, "ms") for value in (row.send_lag_p99_ms, row.loop_lag_p99_ms)),
             *("-" if value is None else f"{value:.0%}" for value in (row.cpu_share, row.cpu_max)),
             f"lost: {escape(row.lost)}" if row.lost is not None else "too late" if row.late else "",

@@ -36,6 +36,10 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _are_gates(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_text(gate) or _is_object(gate) for gate in value)
+
+
 def _are_numbers(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_number, value.values()))
 
@@ -54,6 +58,16 @@ def _are_workers(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, dict) and _is_text(one.get("name")) for one in value)
 
 
+def _are_variants(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict)
+        and _is_text(one.get("name"))
+        and isinstance(axes := one.get("axes"), dict)
+        and all(map(_is_text, axes.values()))
+        for one in value
+    )
+
+
 _KINDS: Mapping[Callable[[Any], bool], str] = {
     _is_text: "a text",
     _is_flag: "true or false",
@@ -61,10 +75,12 @@ _KINDS: Mapping[Callable[[Any], bool], str] = {
     _is_number: "a number",
     _is_object: "an object",
     _are_texts: "a list of texts",
+    _are_gates: "a list of texts and objects",
     _are_numbers: "an object of numbers",
     _are_objects: "an object of objects",
     _are_points: "a list of pairs of numbers",
     _are_workers: "a list of objects with a name",
+    _are_variants: "a list of objects with a name and axes",
     _is_list: "a list",
 }
 
@@ -76,6 +92,7 @@ _SHAPE: Mapping[str, Callable[[Any], bool]] = {
     "scenario.resolved.scoring": _is_object,
     "labels": _is_object,
     "target": _is_object,
+    "variants": _are_variants,
     "dataset": _is_object,
     "planned": _is_object,
     "planned.turns": _is_count,
@@ -91,12 +108,17 @@ _SHAPE: Mapping[str, Callable[[Any], bool]] = {
     "load.asked": _are_points,
     "load.started_ns": _is_count,
     "workers": _are_workers,
-    "gates": _are_texts,
+    "gates": _are_gates,
+    "baseline": _is_object,
+    "baseline.label": _is_text,
+    "baseline.reason": _is_text,
+    "baseline.missing": _is_text,
     "checks": _are_texts,
     "scoring": _is_object,
     "scoring.normalizer": _is_text,
     "scoring.wer": _is_flag,
     "scoring.checks": _are_objects,
+    "scoring.scorers": _are_objects,
     "slo": _are_numbers,
     "limits": _is_object,
     "limits.send_lag_ms": _is_number,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["measured", "say_gate", "say_value", "say_verdict"]
+from ..analysis.culprit import is_missed
+
+__all__ = ["measured", "say_culprit", "say_gate", "say_value", "say_verdict"]
 
 UNITS = {"ms": " ms", "1/s": " /s", "sessions": "", "turns": "", "tokens": "", "stalls": ""}
 
@@ -40,17 +42,26 @@ def measured(name: str, entry: Mapping[str, Any], stat: str) -> str:
 
 def say_gate(gate: Mapping[str, Any]) -> str:
     """Word one gate's result in a line: what, value, limit, n, and why it does not hold."""
-    reason = f": {gate['reason']}" if gate["reason"] and gate["verdict"] != "fail" else ""
+    # Of a plain gate that failed, value and limit say all; an interval has more to say.
+    plain = gate["verdict"] == "fail" and gate.get("interval") is None
+    reason = f": {gate['reason']}" if gate["reason"] and not plain else ""
     value = "not measured" if gate["value"] is None else f"value {gate['value']:.6g}"
-    return f"{gate['verdict']}: {gate['text']} ({value}, limit {gate['limit']:.6g}, n {gate['n']}){reason}"
+    limit = "no limit" if gate["limit"] is None else f"limit {gate['limit']:.6g}"
+    where = "".join(f", {column} {value}" for column, value in gate.get("where") or ())
+    mild = "" if gate.get("missed", True) else ", does not decide the verdict"
+    return f"{gate['verdict']}: {gate['text']}{where} ({value}, {limit}, n {gate['n']}{mild}){reason}"
 
 
 def say_verdict(summary: Mapping[str, Any]) -> str:
     """Word the verdict of a run in a line."""
     code, gates = summary["exit_code"], summary["gates"]
-    missed = sum(gate["verdict"] != "pass" for gate in gates)
+    missed = sum(is_missed(gate) for gate in gates)
+    passed = sum(gate["verdict"] == "pass" for gate in gates)
+    holding = f"all {len(gates)} gates hold" if len(gates) > 1 else "the gate holds"
+    if passed < len(gates):
+        holding = f"{passed} of {len(gates)} gates hold, and no other decides the verdict"
     words = {
-        0: f"PASS: all {len(gates)} gates hold" if len(gates) > 1 else "PASS: the gate holds",
+        0: f"PASS: {holding}",
         1: f"FAIL: {missed} of {len(gates)} gates missed" if missed else "FAIL: the run is not complete",
         2: "BROKEN OFF: a recording or the disk went away while it ran",
         3: "REFUSED: no session became ready",
@@ -64,3 +75,9 @@ def say_verdict(summary: Mapping[str, Any]) -> str:
         return "COMPLETE: no gates were set"
     sentence = words.get(code, f"ended with exit code {code}")
     return f"{sentence} (partial run)" if summary["state"] == "partial" else sentence
+
+
+def say_culprit(summary: Mapping[str, Any]) -> str | None:
+    """Word who has to act on a red run in a line; ``None`` for a green one, or one that an older version judged."""
+    culprit = summary.get("culprit")
+    return f"Look at {culprit['sentence']}" if culprit else None

@@ -9,16 +9,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .checks import Answer, CheckResult, item_checks, run_check
+from .entities import find_entities, parse_entities
 from .normalize import Normalizer, normalizer
 from .words import WordCounts, count_errors
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SIDES", "TEXTS", "Scoring", "is_content_column", "score_turns"]
+__all__ = ["QUOTING", "SIDES", "TEXTS", "Scoring", "is_content_column", "score_turns"]
 
 TEXTS = ("reference", "input_transcript", "output_transcript", "output_text", "expect", "tool_calls")
 """Columns that a score is made of, and that a run without transcripts does not keep."""
+
+QUOTING = ("prompt", "entities_missing")
+"""Further columns that hold texts or quote them, and that such a run does not keep either."""
 
 SIDES = ("input", "output")
 
@@ -73,7 +77,7 @@ class _Turn:
 
 def is_content_column(name: str) -> bool:
     """Say whether ``score_turns`` makes that column."""
-    if name == "normalizer" or name.startswith("check_"):
+    if name == "normalizer" or name.startswith(("check_", "entities_")):
         return True
     side, _, rest = name.partition("_")
     return side in SIDES and (rest in COUNTS or rest in ("wer", "cer", "wer_reason"))
@@ -88,7 +92,9 @@ def score_turns(turns: pd.DataFrame, scoring: Scoring) -> pd.DataFrame:
 
     Returns:
         The content columns, in the same order of rows: ``normalizer``; for input and output the counts, ``_wer``,
-        ``_cer`` and ``_wer_reason`` (why there are none); per check ``check_<name>`` and ``check_<name>_reason``.
+        ``_cer`` and ``_wer_reason`` (why there are none); ``entities_expected``, ``entities_found``,
+        ``entities_missing`` (JSON list of those that were not found) and ``entities_reason``; per check
+        ``check_<name>`` and ``check_<name>_reason``.
     """
     import pandas as pd
 
@@ -107,6 +113,7 @@ def _score(turns: pd.DataFrame, scoring: Scoring, kinds: Sequence[str]) -> pd.Da
     columns: dict[str, Any] = {"normalizer": pd.array([n.name for n in normalisers], dtype="string")}
     for side in SIDES if scoring.wer else ():
         columns |= _words(side, rows, normalisers)
+    columns |= _entities(rows, normalisers)
     for name, judge in _checks(kinds, scoring).items():
         results = [judge(row, normalise) for row, normalise in zip(rows, normalisers, strict=True)]
         columns[f"check_{name}"] = pd.array([result.value for result in results], dtype="boolean")
@@ -192,6 +199,36 @@ def _spoken(row: _Turn) -> tuple[str | None, str | None, str | None]:
     if row.answer is None:
         return None, None, "the answer has neither transcript nor text"
     return expected, row.answer, None
+
+
+def _entities(rows: list[_Turn], normalisers: list[Normalizer]) -> dict[str, Any]:
+    import pandas as pd
+
+    found = [_found(row, normalise) for row, normalise in zip(rows, normalisers, strict=True)]
+    expected, got, missing, reasons = (list(values) for values in zip(*found, strict=True)) if found else ([],) * 4
+    return {
+        "entities_expected": pd.array(expected, dtype="Int64"),
+        "entities_found": pd.array(got, dtype="Int64"),
+        "entities_missing": pd.array(missing, dtype="string"),
+        "entities_reason": pd.array(reasons, dtype="string"),
+    }
+
+
+def _found(row: _Turn, normalise: Normalizer) -> tuple[int | None, int | None, str | None, str | None]:
+    """How many entities were expected and found, which were missing, or why they could not be looked for."""
+    entities = parse_entities(row.expect.get("entities"))
+    if not entities:
+        return None, None, None, None
+    if row.outcome != "ok":
+        return None, None, None, f"the turn ended {row.outcome}"
+    if row.answer is None:
+        return None, None, None, "the answer has neither transcript nor text"
+    try:
+        holds = find_entities(entities, row.answer, normalise)
+    except Exception as error:  # one strange text must not take the other turns' scores with it
+        return None, None, None, f"the entities could not be looked for: {type(error).__name__}"
+    missing = [entity.value for entity, held in zip(entities, holds, strict=True) if not held]
+    return len(entities), sum(holds), json.dumps(missing, ensure_ascii=False) if missing else None, None
 
 
 def _checks(kinds: Sequence[str], scoring: Scoring) -> dict[str, Callable[[_Turn, Normalizer], CheckResult]]:

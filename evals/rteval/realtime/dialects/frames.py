@@ -45,9 +45,8 @@ def sniff_audio_delta(frame: bytes | bytearray) -> ev.AudioDelta | None:
                 response_id = head[1].decode()
             except UnicodeDecodeError:
                 return None
-            return ev.AudioDelta(
-                response_id=response_id, audio=frame[start:end], size_bytes=base64_size(frame, start, end)
-            )
+            size = base64_size(frame, start, end) if frame[end - 1] == 0x3D else (end - start) * 3 // 4  # 0x3D is "="
+            return ev.AudioDelta(response_id=response_id, audio=frame[start:end], size_bytes=size)
     return _search_audio_delta(frame)
 
 

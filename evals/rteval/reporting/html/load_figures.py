@@ -73,7 +73,7 @@ def _sessions_open(
     lines: list[Figure] = []
     notes: list[str] = []
     if asked.model == "closed" and asked.corners:
-        series.insert(0, {"name": "asked", "role": "asked", "points": _asked_points(asked, origin, float(at[-1]))})
+        series.append({"name": "asked", "role": "asked", "points": _asked_points(asked, origin, float(at[-1]))})
     else:
         planned = (run.get("planned") or {}).get("sessions_at_once")
         limit = asked.most_sessions if asked.model == "open" else planned
@@ -185,7 +185,7 @@ def _sessions_started(turns: pd.DataFrame, sessions: pd.DataFrame, origin: float
     for one in series[1:]:
         one["role"] = "missed"
     if asked.corners:
-        series.insert(0, {"name": "asked", "role": "asked", "points": _asked_points(asked, origin, float(edges[-1]))})
+        series.append({"name": "asked", "role": "asked", "points": _asked_points(asked, origin, float(edges[-1]))})
     yield base | {
         "id": "starts",
         "kind": "lines",
@@ -290,7 +290,7 @@ class _Samples:
     def __init__(self, rows: pd.DataFrame, origin: float) -> None:
         rows = rows.dropna(subset=["at_ns", "value"]).sort_values("at_ns", kind="stable")
         self.at: Floats = (rows["at_ns"].to_numpy(dtype=float) - origin) / 1e9
-        self.value: Floats = rows["value"].to_numpy(dtype=float)
+        self.value: Floats = rows["value"].to_numpy(dtype=float, copy=True)
         self.n: Counts = rows["n"].to_numpy(dtype=np.int64) if "n" in rows else np.ones(len(rows), dtype=np.int64)
         names = rows["worker"].astype("category").cat.remove_unused_categories()
         self.of = names.cat.codes.to_numpy()
@@ -341,16 +341,15 @@ def _cpu(samples: _Samples) -> Iterator[Figure]:
     if not len(samples.at):
         return
     several = len(samples.workers) > 1
+    samples.value *= 100
     series = _by_worker(samples, 1.0)
-    for one in series:
-        one["points"] = [[at, rounded(share * 100)] for at, share in one["points"]]
     yield {
         "id": "health-cpu",
         "kind": "lines",
         "title": "CPU of each process" if several else "CPU of the generator",
         "name": "cpu_share",
         "note": "100 % is one core",
-        "label": f"CPU share of the busiest process: at most {samples.value.max() * 100:.0f} %.",
+        "label": f"CPU share of the busiest process: at most {samples.value.max():.0f} %.",
         "x": X,
         "y": "% of a core",
         "series": series if several else [series[0] | {"name": "cpu"}],

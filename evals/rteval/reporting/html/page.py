@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ...analysis.health import LAGS
 from ...analysis.load import is_not_started
-from ...analysis.metrics import Source, find_metric
+from ...analysis.metrics import CHECKS, METRICS, SCORERS, Source, find_metric
+from ...records import Stage
 from ..load import LoadRow, incidents_of, is_shaped, left_out_as_warmup, load_rows, worker_rows
-from .figures import figures_of, metric_of, origin_ns, seconds
-from .transcripts import worst_turns
-from .turn_table import turn_columns
+from ..words import say_culprit
+from .figures import counted, figures_of, metric_of, origin_ns, seconds, variants_of
+from .groups import breakdown_tables, variant_table
+from .numbers import counted_in, definition_of, interval, interval_of, quantile, unit_of
+from .shell import CHARTS, STYLE, asset, digest, embedded, environment, policy, script_text
+from .sounds import Sounds, find_sounds
+from .stages import Stages, stages_of
+from .transcripts import mistakes_of, worst_turns
+from .turn_table import room_for, turn_columns
 from .wording import Number, clean, duration, number, verdict_of
 
-__all__ = ["render", "write_html"]
+__all__ = ["asset", "digest", "embedded", "environment", "policy", "render", "script_text", "write_html"]
 
 HEADLINES = (
     "ttfa_ms",
@@ -43,7 +45,13 @@ HEADLINES = (
 
 SECTIONS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("health", lambda name: Source.HEALTH is source_of(name)),
-    ("transcripts", lambda name: name.endswith(("wer", "cer", "_missing_rate")) or name.startswith("checks.")),
+    ("sound", lambda name: name.startswith("output_") and name.endswith(("_share", "_dbfs"))),
+    (
+        "transcripts",
+        lambda name: (
+            name.endswith(("wer", "cer", "_missing_rate", "entity_accuracy")) or name.startswith((CHECKS, SCORERS))
+        ),
+    ),
     ("load", lambda name: name == "start_lag_ms"),
     ("latency", lambda name: name.endswith("_ms") or name in ("rtf", "underrun_count")),
     ("tokens", lambda name: "tokens" in name or "cost" in name),
@@ -54,7 +62,12 @@ SECTIONS: tuple[tuple[str, Callable[[str], bool]], ...] = (
 
 HEALTH = {"cpu_share": "CPU time of a worker's process over wall time, one sample a second; 100 % is one core"}
 
-SCRIPTS = ("chart.umd.min.js", "chartjs-plugin-annotation.min.js", "report.js")
+SCRIPTS = (*CHARTS, "turns.js")
+
+STAGES = [stage.value for stage in Stage]
+
+AUDIO_SHARE = 4
+"""The outlines of answers may take one part in so many of the room for turns."""
 
 GATE_MARKS = {
     "pass": ("✓", "pass"),
@@ -78,24 +91,23 @@ def write_html(
     """Write the report page of one run.
 
     The page is one file: it asks the network for nothing, its content security policy names each script and style by
-    hash, and everything that came from a server or a dataset is written as text.
+    hash, and everything that came from a server or a dataset is written as text. Audio that was kept stays in files
+    beside the page, which names them; recordings of its questions are copied there (see ``find_sounds``).
 
     Args:
-        path: file to write.
+        path: file to write, in the run folder.
         run: what was run (``run.json``).
         summary: what came out (``summary.json``); every number that the page prints as a metric comes from it.
         turns: one row a turn, raw and derived columns.
         sessions: one row a session.
-        deltas: one row a delta; not shown yet.
+        deltas: one row a delta; none where there are too many for a page.
         health: the generator's own health: ``worker``, ``kind`` (``loop`` and ``send`` in ms, ``cpu`` as a share of a
             core, ``sessions``), ``at_ns``, ``value``.
     """
-    path.write_text(
-        render(run=run, summary=summary, turns=turns, sessions=sessions, health=health),
-        encoding="utf-8",
-        errors="replace",
-        newline="\n",
-    )
+    turns = turns.reset_index(drop=True)
+    sounds = find_sounds(path.parent, run, turns, most_characters=room_for(len(turns)) // AUDIO_SHARE)
+    text = render(run=run, summary=summary, turns=turns, sessions=sessions, health=health, deltas=deltas, sounds=sounds)
+    path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
 
 
 def render(
@@ -105,18 +117,31 @@ def render(
     turns: pd.DataFrame,
     sessions: pd.DataFrame,
     health: pd.DataFrame,
+    deltas: pd.DataFrame | None = None,
+    sounds: Sounds | None = None,
 ) -> str:
     """Return the report page as text; arguments as those of ``write_html``."""
     turns = turns.reset_index(drop=True)
+    sounds = sounds or Sounds()
     if "outcome" not in turns:
         turns = turns.assign(outcome=pd.Series(dtype="string"))
     texts = (run.get("report") or {}).get("transcripts", "full") != "none"
     metrics = summary.get("metrics") or {}
     gates = summary.get("gates") or []
     health_summary = summary.get("health") or {}
+    stages = stages_of(turns, counted(turns).to_numpy(), sessions, variants_of(turns))
+    figures = figures_of(turns, sessions, health, run=run, gates=gates)
+    table = turn_columns(
+        turns,
+        texts=texts,
+        at_s=seconds(turns, origin_ns(turns, health, run)),
+        deltas=deltas,
+        answers=sounds.answers,
+    )
     data = {
-        "figures": figures_of(turns, sessions, health, run=run, gates=gates),
-        "turns": turn_columns(turns, texts=texts, at_s=seconds(turns, origin_ns(turns, health, run))),
+        "figures": {"stages": [] if stages is None else [stages.figure], **figures},
+        "turns": table,
+        "questions": sounds.questions,
     }
     context = {
         "name": clean((run.get("scenario") or {}).get("name") or "run"),
@@ -126,15 +151,24 @@ def render(
         "exit_code": summary.get("exit_code"),
         "verdict": verdict_of(summary),
         "reasons": reasons(run, summary),
+        "culprit": clean(say_culprit(summary) or ""),
         "gates": [gate_row(gate, metrics) for gate in gates],
         "headlines": headlines(metrics),
         "tables": metric_tables(metrics),
+        "groups": breakdown_tables(summary),
+        "variants": variant_table(summary),
         "figures": data["figures"],
+        "stages": None if stages is None else stage_table(stages),
         "transcription_off": transcription_off(turns),
         "any_wer": (metrics.get("input_wer") or {}).get("value") is not None,
         "normalizers": distinct(turns, "normalizer"),
-        "worst": worst_turns(turns, "input") if texts else [],
-        "worst_output": worst_turns(turns, "output") if texts else [],
+        "sides": [
+            {
+                "worst": worst_turns(turns, side) if texts else [],
+                "mistakes": mistakes_of(turns, side) if texts else None,
+            }
+            for side in ("input", "output")
+        ],
         "texts": texts,
         "errors": error_rows(turns, "outcome"),
         "transcript_errors": transcript_rows(turns),
@@ -152,81 +186,23 @@ def render(
         "warnings": [clean(text) for text in (run.get("live") or {}).get("warnings") or []],
         "counts": counts_of(turns),
         "turns_total": len(turns),
-        "shown_turns": data["turns"],
-        "policy": policy(),
-        "style": Markup(asset("report.css")),
+        "shown_turns": table,
+        "columns": column_definitions(table["columns"]),
+        "sound_notes": [clean(note) for note in sounds.notes],
+        "plays": bool(sounds.answers),
+        "intervals": any(metric.get("ci95") for metric in metrics.values()),
+        "policy": policy(SCRIPTS, plays_audio=bool(sounds.answers)),
+        "style": Markup(asset(STYLE)),
         "scripts": [Markup(script_text(name)) for name in SCRIPTS],
         "data": Markup(embedded(data)),
     }
     return environment().get_template("report.html.j2").render(context)
 
 
-@cache
-def environment() -> Environment:
-    """Return the template environment: everything is escaped unless it is said to be markup."""
-    env = Environment(
-        loader=PackageLoader("rteval.reporting.html"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters["exact"] = lambda value: json.dumps(value)
-    return env
-
-
-@cache
-def asset(name: str) -> str:
-    """Return one of the page's own files."""
-    return files("rteval.reporting.html").joinpath("assets", name).read_text(encoding="utf-8").replace("\r\n", "\n")
-
-
-@cache
-def script_text(name: str) -> str:
-    """Return a script as it stands between its tags; without the address of a source map, which is not shipped."""
-    lines = asset(name).rstrip().split("\n")
-    return "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL"))
-
-
-@cache
-def policy() -> str:
-    """Return the page's content security policy: nothing but the scripts and the style that it was written with."""
-    scripts = " ".join(digest(script_text(name)) for name in SCRIPTS)
-    return (
-        f"default-src 'none'; script-src {scripts}; style-src {digest(asset('report.css'))}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def digest(text: str) -> str:
-    """Return the source expression of an inline script or style (Content Security Policy level 2, hash source)."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def embedded(data: object) -> str:
-    """Return data as JSON that can stand in a script element: no tag and no comment can begin in it."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def definition_of(name: str) -> str:
-    """Return the definition of a metric in one sentence; empty when none is known."""
-    metric = find_metric(metric_of(name))
-    return "" if metric is None else metric.definition
-
-
 def source_of(name: str) -> Source | None:
     """Return whose samples make up a metric."""
     metric = find_metric(name)
     return None if metric is None else metric.source
-
-
-def unit_of(name: str, entry: Mapping[str, Any] | None) -> str | None:
-    """Return the unit that a metric is printed in; a distribution of ratios (``rtf``) is no share: no per cent."""
-    metric = find_metric(metric_of(name))
-    if metric is None:
-        return (entry or {}).get("unit")
-    return None if metric.is_distribution and metric.unit == "ratio" else metric.unit
 
 
 def reasons(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
@@ -264,8 +240,41 @@ def gate_row(gate: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, A
         "limit": number(gate.get("limit"), unit),
         "n": gate.get("n"),
         "reason": clean(gate.get("reason") or ""),
+        "remarks": [clean(text) for text in gate_remarks(gate, unit)],
         "definition": definition_of(name),
     }
+
+
+def gate_remarks(gate: Mapping[str, Any], unit: str | None) -> Iterator[str]:
+    """Say what else decides a gate: what it looks at, its baseline, its interval, and whether a miss only warns."""
+    if gate.get("where"):
+        yield "only turns with " + ", ".join(f"{column} {value}" for column, value in gate["where"])
+    if gate.get("baseline") is not None:
+        yield f"baseline {number(gate['baseline'], unit).text} (n {gate.get('baseline_n')})"
+    if gate.get("interval"):
+        what = "change" if "baseline" in gate else "value"
+        share = number(gate.get("confidence"), "ratio").text
+        yield f"{share} interval of the {what}: {interval(gate['interval'], unit)}"
+    if gate.get("severity") == "warn":
+        yield "a miss only warns"
+    if gate.get("note"):
+        yield str(gate["note"])
+
+
+def stage_table(stages: Stages) -> dict[str, Any]:
+    """Return the stages between the end of speech and the first sound as rows of a table."""
+    rows = []
+    for stage in stages.rows:
+        times = stage.times
+        p95 = Number("n too small", None) if "p95" in times.withheld else number(times.p95, "ms")
+        values = [number(times.n), number(times.mean, "ms"), number(times.p50, "ms"), p95]
+        rows.append({"name": stage.name, "definition": stage.definition, "values": values})
+    return {"rows": rows, "turns": stages.turns}
+
+
+def column_definitions(columns: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what the columns of the table of turns mean, where they are metrics."""
+    return [(name, METRICS[name].definition) for name in columns if name in METRICS]
 
 
 def headlines(metrics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -287,7 +296,9 @@ def headlines(metrics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "name": name,
                 "stat": "p50" if timed else "",
                 "main": main,
+                "interval": interval_of(name, metric, "p50" if timed else "value" if "value" in metric else "mean"),
                 "second": quantile(name, metric, "p95") if timed else None,
+                "second_interval": interval_of(name, metric, "p95") if timed else "",
                 "n": n,
                 "left_out": metric.get("left_out") or 0,
                 "definition": definition_of(name),
@@ -333,23 +344,13 @@ def metric_tables(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, MetricT
                 "stat": "value" if "value" in metric else "mean",
                 "timed": "p50" in metric,
                 "stats": {stat: quantile(name, metric, stat) for stat in ("p50", "p90", "p95", "p99", "min", "max")},
+                "intervals": {
+                    stat: interval_of(name, metric, stat) for stat in ("value", "mean", "p50", "p90", "p95", "p99")
+                },
                 "definition": definition_of(name),
             }
         )
     return tables
-
-
-def counted_in(name: str, n: int | None) -> int | None:
-    """Return the denominator of a share; ``None`` for word error rates, which count words where n counts turns."""
-    return None if name.endswith(("_wer", "_cer")) else n
-
-
-def quantile(name: str, metric: Mapping[str, Any], stat: str) -> Number:
-    """Return one statistic of a metric; one that was withheld says so."""
-    value = metric.get(stat)
-    if value is None and stat in (metric.get("withheld") or {}):
-        return Number("n too small", None)
-    return number(value, unit_of(name, metric))
 
 
 def distinct(table: pd.DataFrame, column: str) -> list[str]:
@@ -365,7 +366,7 @@ def transcription_off(turns: pd.DataFrame) -> bool:
 
 
 def counts_of(turns: pd.DataFrame) -> dict[str, int]:
-    """Return how many turns ended in each way, ``ok`` first; those that never began are told from those that were cut."""
+    """Return how many turns ended in each way, ``ok`` first; one that never began is no cut one."""
     outcomes = turns["outcome"].astype("string")
     if {"error_code", "started_ns"} <= set(turns.columns):
         outcomes = outcomes.mask(is_not_started(turns), "not started")
@@ -376,7 +377,7 @@ def counts_of(turns: pd.DataFrame) -> dict[str, int]:
 
 
 def error_rows(table: pd.DataFrame, column: str, *, good: str = "ok") -> list[dict[str, Any]]:
-    """Return what went wrong, by outcome, stage and code, most frequent first, each with one example."""
+    """Return what went wrong, by stage, outcome and code, in the order of the stages, each with one example."""
     if column not in table or not len(table):
         return []
     bad = table.loc[table[column].astype("string").ne(good).fillna(True)]
@@ -403,7 +404,8 @@ def error_rows(table: pd.DataFrame, column: str, *, good: str = "ok") -> list[di
                 "example": clean(example),
             }
         )
-    return sorted(rows, key=lambda row: -int(row["count"]))
+    order = {stage: place for place, stage in enumerate(STAGES)}
+    return sorted(rows, key=lambda row: (order.get(row["stage"], len(order)), -int(row["count"])))
 
 
 def transcript_rows(turns: pd.DataFrame) -> list[tuple[str, str, int]]:
@@ -470,7 +472,7 @@ def shown_workers(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[di
         {
             "name": clean(row.name),
             "where": clean(row.where),
-            "counts": [number(value) for value in (row.slots, row.sessions, row.turns)],
+            "counts": [number(value) for value in (row.sessions_max, row.sessions, row.turns)],
             "lags": [number(value, "ms") for value in (row.send_lag_p99_ms, row.loop_lag_p99_ms, row.stamp_lag_p99_ms)],
             "cpu": [number(value, "ratio") for value in (row.cpu_share, row.cpu_max)],
             "late": bool(row.late),

@@ -1,25 +1,34 @@
-"""The turns whose transcripts differ most from what was said, aligned word by word with the reference."""
+"""What transcripts got wrong: the words that were most often mistaken, and the worst turns, aligned word by word."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ...scoring.normalize import NORMALIZERS, Normalizer, normalizer
 from ...scoring.words import Alignment, align
 from .wording import Number, clean, number
 
-__all__ = ["Worst", "worst_turns"]
+__all__ = ["Mistake", "Mistakes", "Worst", "mistakes_of", "worst_turns"]
 
 WORST = 15
 MAX_STRETCHES = 400
 MOST_COMPARED = 1000
 """Turns with errors that are looked through for pairs that are alike; worst first."""
+
+MOST_ALIGNED = 3000
+"""Turns with errors whose words are counted; worst first."""
+
+FREQUENT = 15
+AS_IT_IS = normalizer("none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,7 @@ class Worst:
     item: str
     session: str
     turn: int
+    variant: str | None
     wer: Number
     errors: int
     words: int
@@ -43,6 +53,69 @@ class Worst:
     reference: str
     text: str
     times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One word that was mistaken in the same way in several places.
+
+    Attributes:
+        kind: ``substitute``, ``delete`` or ``insert``.
+        said, heard: word of the reference and of the transcript; empty where there is none.
+        count: how often.
+        turns: in how many turns.
+        example: session and turn of the first of them.
+    """
+
+    kind: str
+    said: str
+    heard: str
+    count: int
+    turns: int
+    example: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistakes:
+    """The most frequent mistakes.
+
+    Attributes:
+        rows: most frequent first.
+        different: how many different ones there are.
+        aligned, turns: turns whose words were counted, of all that have an error.
+    """
+
+    rows: tuple[Mistake, ...]
+    different: int
+    aligned: int
+    turns: int
+
+
+def mistakes_of(turns: pd.DataFrame, side: str) -> Mistakes | None:
+    """Return which words were most often mistaken for which; arguments as those of ``worst_turns``.
+
+    A substitution is a pair of words, also where several stand side by side: the alignment pairs them in order.
+    ``None``: no turn has an error.
+    """
+    found = _Errors.of(turns, side)
+    if found is None:
+        return None
+    pairs = _Pairs(turns, side)
+    counts: Counter[tuple[str, str, str]] = Counter()
+    places: dict[tuple[str, str, str], set[int]] = {}
+    chosen = [row for row in found.worst_first[:MOST_ALIGNED] if pairs.normalised(row) is not None]
+    for row in chosen:
+        for stretch in pairs.aligned(row):
+            if stretch.kind != "equal":
+                for said, heard in zip_longest(stretch.reference, stretch.text, fillvalue=""):
+                    mistake = (stretch.kind, said, heard)
+                    counts[mistake] += 1
+                    places.setdefault(mistake, set()).add(row)
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:FREQUENT]
+    rows = tuple(
+        Mistake(*mistake, count, len(places[mistake]), _key(turns, min(places[mistake]))) for mistake, count in ordered
+    )
+    return Mistakes(rows, len(counts), len(chosen), len(found.worst_first)) if rows else None
 
 
 def worst_turns(turns: pd.DataFrame, side: str) -> list[Worst]:
@@ -53,46 +126,61 @@ def worst_turns(turns: pd.DataFrame, side: str) -> list[Worst]:
         side: ``input`` (the reference against the API's transcription) or ``output`` (the expected answer against
             the answer's transcript).
     """
-    counts = [f"{side}_{kind}" for kind in ("substitutions", "deletions", "insertions")]
-    if not len(turns) or any(name not in turns for name in [*counts, f"{side}_ref_words", f"{side}_transcript"]):
+    errors = _Errors.of(turns, side)
+    if errors is None:
         return []
-    numbers = (
-        turns[[*counts, f"{side}_ref_words"]].apply(pd.to_numeric, errors="coerce").to_numpy(float, na_value=np.nan)
-    )
-    errors, words = numbers[:, :3].sum(axis=1), numbers[:, 3]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = np.where(words > 0, errors / words, np.inf)
-    if "warmup" in turns:
-        errors[turns["warmup"].astype("boolean").fillna(False).to_numpy(dtype=bool)] = 0
     pairs = _Pairs(turns, side)
     alike: dict[tuple[str, str], list[int]] = {}
-    order = np.lexsort((-rate, -np.nan_to_num(errors)))
-    for row in order[:MOST_COMPARED]:
-        if not errors[row] > 0:
-            break
-        pair = pairs.normalised(int(row))
+    for row in errors.worst_first[:MOST_COMPARED]:
+        pair = pairs.normalised(row)
         if pair is not None and (pair in alike or len(alike) < WORST):
-            alike.setdefault(pair, []).append(int(row))
+            alike.setdefault(pair, []).append(row)
     found = []
     for rows in alike.values():
         row = rows[0]
         reference, text = pairs.texts(row)
         record = turns.iloc[row]
+        words = int(errors.words[row])
         found.append(
             Worst(
                 item=clean(record.get("item", "")),
                 session=clean(record.get("session", "")),
                 turn=int(record.get("turn", 0)),
-                wer=number(float(rate[row]) if words[row] else None, "ratio"),
-                errors=int(errors[row]),
-                words=int(words[row]),
-                stretches=tuple(align(reference, text, pairs.normalizers[row]))[:MAX_STRETCHES],
+                variant=clean(record["variant"]) if isinstance(record.get("variant"), str) else None,
+                wer=number(int(errors.errors[row]) / words if words else None, "ratio"),
+                errors=int(errors.errors[row]),
+                words=words,
+                stretches=tuple(pairs.aligned(row))[:MAX_STRETCHES],
                 reference=reference,
                 text=text,
                 times=len(rows),
             )
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """Word errors and reference words of every turn, and the rows that have an error; the warm-up has none."""
+
+    errors: npt.NDArray[np.float64]
+    words: npt.NDArray[np.float64]
+    worst_first: list[int]
+
+    @classmethod
+    def of(cls, turns: pd.DataFrame, side: str) -> _Errors | None:
+        counts = [f"{side}_{kind}" for kind in ("substitutions", "deletions", "insertions")]
+        if not len(turns) or any(name not in turns for name in [*counts, f"{side}_ref_words", f"{side}_transcript"]):
+            return None
+        numbers = turns[[*counts, f"{side}_ref_words"]].apply(pd.to_numeric, errors="coerce")
+        known = numbers.to_numpy(float, na_value=np.nan)
+        errors, words = np.nan_to_num(known[:, :3].sum(axis=1)), np.nan_to_num(known[:, 3])
+        if "warmup" in turns:
+            errors[turns["warmup"].astype("boolean").fillna(False).to_numpy(dtype=bool)] = 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rate = np.where(words > 0, errors / words, np.inf)
+        order = np.lexsort((-rate, -errors))
+        return cls(errors, words, order[: int((errors > 0).sum())].tolist())
 
 
 class _Pairs:
@@ -104,11 +192,14 @@ class _Pairs:
         def column(name: str) -> list[Any]:
             return turns[name].tolist() if name in turns else nothing
 
-        self._references = column("reference") if side == "input" else [_answer(cell) for cell in column("expect")]
+        self._references = (
+            column("reference") if side == "input" else [expected_answer(cell) for cell in column("expect")]
+        )
         self._texts = column(f"{side}_transcript")
         names = zip(column("normalizer"), column("language"), strict=True)
-        self.normalizers = [_normalizer(name, language) for name, language in names]
+        self.normalizers = [normalizer_of(name, language) for name, language in names]
         self._known: dict[tuple[str, str], str] = {}
+        self._aligned: dict[tuple[str, str], list[Alignment]] = {}
 
     def texts(self, row: int) -> tuple[str, str]:
         """Return both texts of a turn as they were."""
@@ -121,6 +212,15 @@ class _Pairs:
         reference, text = self.texts(row)
         return self._normalised(reference, row), self._normalised(text, row)
 
+    def aligned(self, row: int) -> list[Alignment]:
+        """Return both texts of a turn aligned; the same pair is aligned once."""
+        pair = self.normalised(row)
+        if pair is None:
+            return []
+        if pair not in self._aligned:
+            self._aligned[pair] = align(*pair, AS_IT_IS)
+        return self._aligned[pair]
+
     def _normalised(self, text: str, row: int) -> str:
         normalise = self.normalizers[row]
         key = (normalise.name, text)
@@ -129,7 +229,11 @@ class _Pairs:
         return self._known[key]
 
 
-def _answer(expect: object) -> object:
+def _key(turns: pd.DataFrame, row: int) -> tuple[str, int]:
+    return clean(turns["session"].iloc[row]), int(turns["turn"].iloc[row])
+
+
+def expected_answer(expect: object) -> object:
     """The expected answer of a cell, which may be a mapping or its JSON."""
     if isinstance(expect, str):
         try:
@@ -139,7 +243,7 @@ def _answer(expect: object) -> object:
     return expect.get("answer") if isinstance(expect, Mapping) else None
 
 
-def _normalizer(name: object, language: object) -> Normalizer:
+def normalizer_of(name: object, language: object) -> Normalizer:
     """The normaliser that a turn was scored with, by the name in its row."""
     family = name.split("/")[0] if isinstance(name, str) else "none"
     return normalizer(family if family in NORMALIZERS else "none", language if isinstance(language, str) else None)

@@ -81,11 +81,14 @@ def verdict_of(summary: Mapping[str, Any]) -> Verdict:
     kind, mark, title = VERDICTS[code]
     sentence = EXIT_MEANINGS[code]
     gates = summary.get("gates") or []
-    missed = sum(gate.get("verdict") != "pass" for gate in gates)
+    missed = sum(gate.get("missed", gate.get("verdict") != "pass") for gate in gates)
+    passed = sum(gate.get("verdict") == "pass" for gate in gates)
     if code == 0 and not gates:
         kind, mark, title, sentence = "plain", "○", "Complete", "no gate was set, so nothing was judged"
     elif code == 0:
         sentence = "the gate holds" if len(gates) == 1 else f"all {len(gates)} gates hold"
+        if passed < len(gates):
+            sentence = f"{passed} of {len(gates)} gates hold, and no other decides the verdict"
     elif code == 1 and missed:
         sentence = "the gate did not hold" if len(gates) == 1 else f"{missed} of {len(gates)} gates did not hold"
     elif code == 1:

@@ -1,0 +1,337 @@
+"""A run as comparisons see it: what was run, and what each metric was observed on. From its tables or from a baseline.
+
+A baseline is such a subject in one small file that can be committed: values, sessions and items, hashes and versions,
+and no word of any transcript. The machines of a CI service are empty each night; the file is what they remember.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .aggregate import Tables
+from .gates import COLUMNS, word_of
+from .samples import Observed, observe
+from .store import META
+from .variants import AXIS
+
+__all__ = [
+    "BASELINE_VERSION",
+    "Subject",
+    "baseline_of",
+    "baseline_text",
+    "facts_of",
+    "subject_of",
+    "subject_of_baseline",
+]
+
+BASELINE_VERSION = 1
+_KIND = "rteval baseline"
+_DIGITS = 7
+"""Significant digits of a value: a tenth of a microsecond of a latency of a second."""
+
+_MOST_LEVELS, _LONGEST = 50, 60
+"""A column with more values, or longer ones, is no group: it is not kept."""
+
+KEPT = (
+    "ttfa_ms",
+    "v2v_ms",
+    "ttft_ms",
+    "endpoint_ms",
+    "ttfa_response_ms",
+    "input_transcript_ms",
+    "response_ms",
+    "rtf",
+    "session_ready_ms",
+    "error_rate",
+    "throttle_rate",
+    "setup_success_rate",
+    "drop_rate",
+    "transcript_missing_rate",
+    "input_wer",
+    "input_cer",
+    "output_wer",
+    "output_cer",
+    "entity_accuracy",
+    "goodput_share",
+)
+"""Metrics of a baseline, beside the checks and what the run's own gates name."""
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """One side of a comparison.
+
+    Attributes:
+        label: what it is called in tables: run id, or run id and variant.
+        facts: what was run, as far as it decides whether a comparison is fair; see :func:`facts_of`.
+        turns: one row a turn: ``item``, ``session``, ``tags`` and the columns that turns can be chosen by; texts too
+            where the run kept them and a comparison shows them.
+        observed: by metric.
+    """
+
+    label: str
+    facts: Mapping[str, Any]
+    turns: pd.DataFrame
+    observed: Mapping[str, Observed] = field(default_factory=dict)
+
+    def select(self, where: Iterable[tuple[str, str]], label: str | None = None) -> Subject:
+        """The part of it whose turns have these values; several of a column are alternatives.
+
+        Metrics of sessions are not among what is left: a session may hold turns of both kinds.
+        """
+        mask = self.chosen(where)
+        # Samples know their turns by the rows of the whole table, of which this may be a part already.
+        whole = np.zeros(int(self.turns.index.max()) + 1 if len(self.turns) else 0, dtype=bool)
+        whole[self.turns.index[mask]] = True
+        found = {name: one.only(whole) for name, one in self.observed.items() if one.item is not None}
+        kept = {name: one for name, one in found.items() if len(one.top)}
+        return replace(self, label=label or self.label, turns=self.turns.loc[mask], observed=kept)
+
+    def chosen(self, where: Iterable[tuple[str, str]]) -> Flags:
+        """Which turns have these values."""
+        wanted: dict[str, set[str]] = {}
+        for column, value in where:
+            wanted.setdefault(column, set()).add(value)
+        mask = np.ones(len(self.turns), dtype=bool)
+        for column, values in wanted.items():
+            mask &= np.array([not values.isdisjoint(words) for words in self.words(column)], dtype=bool)
+        return mask
+
+    def words(self, axis: str) -> list[Collection[str]]:
+        """What each turn has in a column, as words: none, one, or the tags; ``hour`` is that of its start, in UTC."""
+        if axis in ("tag", "tags"):
+            tags = self.turns["tags"] if "tags" in self.turns else [()] * len(self.turns)
+            return [tuple(map(str, cell)) if isinstance(cell, list | tuple | np.ndarray) else () for cell in tags]
+        if axis == "hour" and "started_at" in self.turns:
+            starts = self.turns["started_at"].astype(object)
+            return [(f"{start[:13]}h",) if isinstance(start, str) else () for start in starts]
+        name = self.column(axis)
+        if name is None:
+            return [()] * len(self.turns)
+        cells = self.turns[name].astype(object)
+        return [() if value is None else (word_of(value),) for value in cells.where(cells.notna(), None)]
+
+    def column(self, axis: str) -> str | None:
+        """The column of that name: an axis of the run's matrix, what every run can be divided by, the dataset's own."""
+        own = (axis,) if axis in COLUMNS else ()
+        return next((name for name in (AXIS + axis, *own, META + axis, axis) if name in self.turns), None)
+
+
+# ---- a run ----
+
+
+def subject_of(run: Mapping[str, Any], tables: Tables, *, state: str | None = None, invalid: bool = False) -> Subject:
+    """A run as a subject.
+
+    Args:
+        run: ``run.json``.
+        tables: of the run.
+        state: of the run; by default as ``run`` says.
+        invalid: whether its generator was the bottleneck.
+    """
+    facts = facts_of(run, tables.turns, state=state, invalid=invalid)
+    return Subject(str(run.get("run_id") or "run"), facts, tables.turns.reset_index(drop=True), observe(tables))
+
+
+def facts_of(
+    run: Mapping[str, Any], turns: pd.DataFrame, *, state: str | None = None, invalid: bool = False
+) -> dict[str, Any]:
+    """What decides whether two runs can be compared, from ``run.json`` and the turns.
+
+    Returns:
+        ``run_id``, ``scenario``, ``scenario_hash``, ``started_at``, ``labels``, ``state``, ``invalid``; ``dataset``
+        with ``name`` and ``hash``; ``detector``, ``normalizers``, ``dialect``, ``provider``, ``model``,
+        ``api_version``, ``transcription``, ``turn_detection``, ``load``, ``metrics`` (version of the definitions) and
+        ``rteval``. Never a transcript, an address or a secret.
+    """
+    scenario, target, dataset = (run.get(key) or {} for key in ("scenario", "target", "dataset"))
+    resolved = scenario.get("resolved") or {}
+    session, load = resolved.get("session") or {}, run.get("load") or {}
+    versions = run.get("versions") or {}
+    names = turns["normalizer"].dropna().astype(str).unique() if "normalizer" in turns else ()
+    return {
+        "run_id": run.get("run_id"),
+        "scenario": scenario.get("name"),
+        "scenario_hash": scenario.get("hash"),
+        "started_at": run.get("started_at"),
+        "labels": dict(run.get("labels") or {}),
+        "state": state or run.get("state"),
+        "invalid": invalid,
+        "dataset": {"name": dataset.get("name"), "hash": dataset.get("hash")},
+        "detector": dataset.get("detector"),
+        "normalizers": sorted(names),
+        "provider": target.get("provider"),
+        "dialect": target.get("dialect"),
+        "model": target.get("model"),
+        "api_version": target.get("api_version"),
+        "transcription": session.get("transcription"),
+        "turn_detection": session.get("turn_detection"),
+        "load": {
+            "model": load.get("model"),
+            "peak": load.get("peak"),
+            "asked": load.get("asked"),
+            "pacing": (resolved.get("load") or {}).get("pacing"),
+        },
+        "metrics": versions.get("metrics"),
+        "rteval": versions.get("rteval"),
+    }
+
+
+# ---- a baseline ----
+
+
+def baseline_of(subject: Subject, *, more: Collection[str] = ()) -> dict[str, Any]:
+    """A subject as the content of a baseline file.
+
+    Args:
+        subject: a run.
+        more: metrics to keep beside the usual ones: those of the run's gates.
+    """
+    turns = subject.turns
+    names = pd.unique(
+        np.concatenate([one.session.astype(str) for one in subject.observed.values()] or [np.empty(0, dtype=str)])
+    )
+    sessions = {str(name): code for code, name in enumerate(names)}
+    kept = {
+        name: _column_of(one, sessions, len(turns))
+        for name, one in subject.observed.items()
+        if name in KEPT or name in more or name.startswith("checks.")
+    }
+    items = _levels(turns["item"])
+    return {
+        "kind": _KIND,
+        "schema_version": BASELINE_VERSION,
+        "facts": dict(subject.facts),
+        "turns": {
+            "n": len(turns),
+            "item": items,
+            "session": [sessions.get(str(name), -1) for name in turns["session"]],
+            "tags": _tags(subject),
+            "columns": dict(_groups(turns)),
+        },
+        "metrics": kept,
+    }
+
+
+def baseline_text(content: Mapping[str, Any]) -> str:
+    """The file: JSON with a line for each metric and column, so that a review shows what changed."""
+    lines = []
+    for key, value in content.items():
+        if key in ("turns", "metrics"):
+            inner = ",\n".join(f"  {_compact(name)}: {_compact(entry)}" for name, entry in value.items())
+            lines.append(f"{_compact(key)}: {{\n{inner}\n}}")
+        else:
+            lines.append(f"{_compact(key)}: {_compact(value)}")
+    return "{" + ",\n".join(lines) + "}\n"
+
+
+def subject_of_baseline(content: Mapping[str, Any], label: str) -> Subject:
+    """The subject that a baseline file holds.
+
+    Raises:
+        ValueError: it is none, or of a later version; says why.
+    """
+    if content.get("kind") != _KIND:
+        raise ValueError("it is no baseline of rteval (`rteval baseline save RUN FILE` makes one)")
+    if content.get("schema_version") != BASELINE_VERSION:
+        raise ValueError(f"it has schema_version {content.get('schema_version')}; this rteval reads {BASELINE_VERSION}")
+    try:
+        return _read(content, label)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error
+
+
+def _read(content: Mapping[str, Any], label: str) -> Subject:
+    table = content["turns"]
+    n = int(table["n"])
+    columns: dict[str, Any] = {"item": _of_levels(table["item"], n)}
+    columns["session"] = [str(code) for code in table["session"]]
+    columns["tags"] = [tuple(words) for words in table["tags"]] if table["tags"] else [()] * n
+    columns |= {str(name): _of_levels(entry, n) for name, entry in table["columns"].items()}
+    turns = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+    if len(turns) != n:
+        raise ValueError("columns of different lengths")
+    items, sessions = (turns[name].to_numpy(dtype=object) for name in ("item", "session"))
+    observed = {str(name): _observed(entry, items, sessions) for name, entry in content["metrics"].items()}
+    return Subject(label, dict(content["facts"]), turns, observed)
+
+
+def _observed(entry: Mapping[str, Any], items: npt.NDArray[np.object_], sessions: npt.NDArray[np.object_]) -> Observed:
+    top = np.asarray(entry["top"], dtype=np.float64)
+    bottom = entry.get("bottom")
+    if bottom is not None:
+        bottom = np.full(len(top), float(bottom)) if isinstance(bottom, int | float) else np.asarray(bottom, float)
+    if not np.isfinite(top).all() or (
+        bottom is not None and (len(bottom) != len(top) or not np.isfinite(bottom).all())
+    ):
+        raise ValueError("values that are no numbers")
+    if "session" in entry:
+        names = np.array([str(code) for code in entry["session"]], dtype=object)
+        if len(names) != len(top):
+            raise ValueError("columns of different lengths")
+        return Observed(top, names, bottom)
+    rows = np.arange(len(items)) if entry["rows"] is None else np.asarray(entry["rows"], dtype=np.int64)
+    if len(rows) != len(top):
+        raise ValueError("columns of different lengths")
+    return Observed(top, sessions[rows], bottom, items[rows], rows)
+
+
+def _column_of(one: Observed, sessions: Mapping[str, int], n: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    if one.item is None:
+        entry["session"] = [sessions[str(name)] for name in one.session]
+    else:
+        assert one.rows is not None
+        entry["rows"] = None if len(one.rows) == n else one.rows.tolist()
+    entry["top"] = [_short(value) for value in one.top]
+    if one.bottom is not None:
+        alike = len(one.bottom) > 0 and bool((one.bottom == one.bottom[0]).all())
+        entry["bottom"] = _short(one.bottom[0]) if alike else [_short(value) for value in one.bottom]
+    return entry
+
+
+def _short(value: float) -> float | int:
+    short = float(f"{value:.{_DIGITS}g}")
+    return int(short) if short.is_integer() and abs(short) < 2**53 else short
+
+
+def _levels(values: Iterable[Any]) -> dict[str, Any]:
+    words = [None if value is None or value is pd.NA else str(value) for value in values]
+    levels = sorted({word for word in words if word is not None})
+    codes = {word: code for code, word in enumerate(levels)}
+    return {"levels": levels, "codes": [-1 if word is None else codes[word] for word in words]}
+
+
+def _of_levels(entry: Mapping[str, Any], n: int) -> list[Any]:
+    levels, codes = entry["levels"], entry["codes"]
+    if len(codes) != n:
+        raise ValueError("columns of different lengths")
+    return [None if code < 0 else levels[code] for code in codes]
+
+
+def _groups(turns: pd.DataFrame) -> Iterator[tuple[str, Any]]:
+    names = [str(name) for name in turns.columns]
+    for name in [name for name in names if name in COLUMNS[1:] or name.startswith((META, AXIS))]:
+        cells = turns[name].astype(object)
+        words = [None if value is None else word_of(value) for value in cells.where(cells.notna(), None)]
+        levels = {word for word in words if word is not None}
+        if 0 < len(levels) <= _MOST_LEVELS and max(map(len, levels)) <= _LONGEST:
+            yield name, _levels(words)
+
+
+def _tags(subject: Subject) -> list[list[str]] | None:
+    tags = [list(words) for words in subject.words("tag")]
+    return tags if any(tags) else None
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

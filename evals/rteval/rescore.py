@@ -1,0 +1,65 @@
+"""A recorded run scored again, with its own scorers or with those, and the gates, of another scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .analysis.gates import parse_gates
+from .baseline import find_baseline, place_baseline
+from .judge import Judgement, judge
+from .prepare import find_scorers
+from .reporting.files import read_run
+from .run_facts import utc_now
+from .scenario import Scenario, load_scenario
+from .scorers.apply import Chosen, ScoreRun, metric_names
+
+__all__ = ["rescore"]
+
+
+def rescore(
+    run_dir: Path,
+    scenario_path: Path | None,
+    *,
+    sets: Sequence[str] = (),
+    set_files: Sequence[str] = (),
+    say: Callable[[str], None],
+) -> Judgement:
+    """Score a run again and judge it.
+
+    Args:
+        run_dir: the run folder.
+        scenario_path: whose ``scoring``, ``gates`` and ``slo`` take the place of the run's; ``None`` keeps the run's.
+        sets: laid over that scenario, as for a run.
+        set_files: the same.
+        say: tells a person a sentence.
+
+    Raises:
+        RtevalError: the scenario or the run folder is wrong.
+    """
+    if scenario_path is None:
+        return judge(run_dir, score=ScoreRun(say=say))
+    scenario = load_scenario(scenario_path, sets=sets, set_files=set_files)
+    run = read_run(run_dir)
+    # What was kept then decides, not what this scenario would keep.
+    chosen = find_scorers(scenario, audio=str((run.get("report") or {}).get("audio")))
+    judged_by = _judged_by(run, scenario, chosen)
+    if scenario.baseline is not None:
+        judged_by["baseline"] = place_baseline(find_baseline(scenario, run_dir.parent.parent), run_dir)
+    return judge(run_dir, score=ScoreRun(chosen, say), judged_by=judged_by)
+
+
+def _judged_by(run: dict[str, Any], scenario: Scenario, chosen: Sequence[Chosen]) -> dict[str, Any]:
+    """What of ``run.json`` the scenario changes; what was run stays as it was."""
+    before = (run.get("scoring") or {}).get("checks") or {}
+    of_items = [name for name in run.get("checks") or () if "." not in name and name not in before]
+    names = [*of_items, *scenario.scoring.checks, *(name for one in chosen for name in metric_names(one))]
+    gates = parse_gates(scenario.all_gates, checks=names)
+    return {
+        "gates": [gate.as_written() for gate in gates],
+        "checks": names,
+        "scoring": scenario.resolved()["scoring"],
+        "slo": dict(scenario.slo),
+        "judged_by": {"path": str(scenario.path), "hash": scenario.hash, "at": utc_now()},
+    }
