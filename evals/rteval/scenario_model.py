@@ -724,8 +724,8 @@ class Report(Model):
     ci: Annotated[
         Literal["auto", "github", "azure", "none"],
         Field(
-            description="Whose job summary and annotations are written: auto: GitHub Actions' or Azure Pipelines', where "
-            "the run is one of their jobs."
+            description="Whose job summary and annotations are written: auto: GitHub Actions' or Azure Pipelines', "
+            "where the run is one of their jobs."
         ),
     ] = "auto"
     audio: Annotated[Literal["none", "failed", "all"], Field(description="Whose answers' audio is kept.")] = "none"

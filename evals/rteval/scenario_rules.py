@@ -21,9 +21,7 @@ Finding = tuple[Path_, str]
 
 # ---- keys of the contract that are not built yet: said so, never ignored ----
 
-NOT_AVAILABLE: tuple[Path_, ...] = (
-    ("limits", "cost_usd"),
-)
+NOT_AVAILABLE: tuple[Path_, ...] = (("limits", "cost_usd"),)
 
 
 def not_available(root: Node) -> Iterator[Finding]:

@@ -75,6 +75,18 @@ def test_anything_else_is_refused_with_its_reason(kind, data, sentence):
         msg.decode(msg.FROM_WORKER, kind, data)
 
 
+def test_what_is_said_of_a_bad_message_is_short_however_long_that_was():
+    with pytest.raises(msg.MessageError) as error:
+        msg.decode(msg.FROM_WORKER, "rteval.slots", b'{"slots":1,"' + b"x" * 10_000 + b'":2}')
+    assert len(str(error.value)) < 500
+
+
+def test_a_dataset_may_be_called_what_a_folder_may_be_called():
+    name = "d" * 255
+    job = msg.Job(run_id="r", worker="w1", scenario={}, limit=None, dataset_name=name, dataset_hash="h")
+    assert msg.decode(msg.FROM_MASTER, job.kind, msg.encode(job)) == job
+
+
 @given(kind=st.sampled_from(sorted(msg.FROM_WORKER)), data=st.binary(max_size=200))
 def test_noise_is_never_more_than_a_message_error(kind, data):
     with pytest.raises(msg.MessageError):

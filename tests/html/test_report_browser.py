@@ -14,9 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from websockets.sync.client import connect
 
+from rteval import audio
+from rteval.corpus import load_dataset
 from rteval.judge import judge
 from rteval.reporting.html import write_html
 
@@ -287,6 +291,182 @@ def test_markup_in_texts_is_shown_as_text(opened):
     assert tab.run("document.title") == f"Fail: {run.run['scenario']['name']} \u2013 rteval"
     assert tab.requests == []
     assert tab.complaints == []
+
+
+def test_the_numbers_on_the_screen_are_those_of_the_summary(browser, make_load_run):
+    """Through the whole way: shards, judge, page, browser."""
+    folder = make_load_run()
+    judge(folder)
+    summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    tab = Tab(browser, folder / "report.html")
+    try:
+        shown = tab.run(
+            """Object.fromEntries([...document.querySelectorAll("tr[data-metric]")].map((row) => [row.dataset.metric,
+              Object.fromEntries([...row.querySelectorAll("td[data-stat] data")].map((box) =>
+                [box.closest("td").dataset.stat, Number(box.value)]))]))"""
+        )
+        stats = ("value", "n", "left_out", "mean", "p50", "p90", "p95", "p99", "min", "max")
+        wanted = {
+            name: {stat: metric[stat] for stat in stats if metric.get(stat) is not None}
+            for name, metric in summary["metrics"].items()
+            if metric.get("value", metric.get("mean")) is not None and name not in ("send_lag_ms", "loop_lag_ms")
+        }
+        assert {name: shown[name] for name in wanted if name in shown} == {
+            name: values for name, values in wanted.items() if name in shown
+        }
+        assert set(wanted) - set(shown) <= {"stamp_lag_ms"}
+        assert len(shown) > 10
+    finally:
+        tab.close()
+
+
+FIRST_DETAIL = "document.querySelector('#turn-table .detail')"
+SOON = "new Promise((done) => setTimeout(done, 20))"
+
+
+def test_an_item_opens_by_keyboard_and_shows_what_happened_when(opened):
+    tab, run = opened(n=12, failing=0.0)
+    tab.run("document.querySelectorAll('#turn-table .open')[3].focus()")
+    tab.press("Enter", 13)
+    turn = run.turns.iloc[3]
+    listed = tab.run(f"[...{FIRST_DETAIL}.querySelectorAll('.moments li')].map((line) => line.textContent)")
+    told = {words.partition(" ")[2]: words.partition(" ")[0].replace("\u202f", "") for words in listed}
+    assert told["end of speech"] == "0"
+    assert float(told["first audio"]) == pytest.approx(turn["ttfa_ms"], abs=0.051)
+    assert float(told["response.done"]) == pytest.approx(turn["response_ms"], abs=0.051)
+    assert float(told["turn began"]) == pytest.approx((turn["started_ns"] - turn["speech_end_ns"]) / 1e6, abs=0.051)
+    chart = f"Chart.getChart({FIRST_DETAIL}.querySelector('canvas'))"
+    drawn = tab.run(
+        f"{chart}.data.datasets.filter((set) => set.label).map((set) => [set.label, set.data.map((point) => point.x)])"
+    )
+    first, last = (
+        (run.turns.iloc[3][name] - turn["speech_end_ns"]) / 1e6 for name in ("first_audio_ns", "last_audio_ns")
+    )
+    assert [label for label, _at in drawn] == ["audio deltas", "text deltas"]
+    assert len(drawn[0][1]) == 10
+    assert drawn[0][1][0] == pytest.approx(first, abs=0.51)
+    assert drawn[0][1][-1] == pytest.approx(last, abs=0.51)
+    assert tab.run("document.activeElement.getAttribute('aria-expanded')") == "true"
+    tab.press("Enter", 13)
+    assert tab.run(FIRST_DETAIL) is None
+    assert tab.complaints == []
+
+
+def test_a_link_in_the_page_opens_its_turn(opened):
+    tab, run = opened(n=120, failing=0.0)
+    link = "document.querySelector('#transcripts a[href^=\"#turn=\"]')"
+    session = tab.run(f"{link}.textContent").removeprefix("session ").partition(",")[0]
+    change = "(() => { const box = document.getElementById('turn-search'); box.value = 'nothing has this'; "
+    tab.run(change + "box.dispatchEvent(new Event('input')); })()")
+    for _again in range(2):
+        tab.run(f"{link}.click(); {SOON}")
+        opened_row = tab.run("document.querySelector('#turn-table .detail').previousSibling.dataset.row")
+        assert run.turns["session"].iloc[int(opened_row)] == session
+        tab.run(f"document.querySelector('#turn-table tr[data-row=\"{opened_row}\"] .open').click()")
+
+
+def test_the_address_of_a_turn_can_be_passed_on(browser, tmp_path, make_run):
+    run = make_run(n=120, failing=0.0)
+    path = tmp_path / "report.html"
+    write_html(path, **run.arguments)
+    tab = Tab(browser, path)
+    try:
+        tab.run(f"location.hash = '#turn=w0-00055/1'; {SOON}")
+        assert tab.run("document.querySelector('#turn-table .detail').previousSibling.dataset.row") == "111"
+        tab.run(f"location.hash = '#turn=%zz/1'; {SOON}")
+        assert tab.complaints == []
+    finally:
+        tab.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "holds"),
+    [
+        pytest.param("ttfa_ms > 900", lambda turn: turn["ttfa_ms"] > 900, id="more than"),
+        pytest.param(
+            "ttfa_ms<=500 item=support-03", lambda t: t["ttfa_ms"] <= 500 and t["item"] == "support-03", id="two"
+        ),
+        pytest.param("input_wer != 0", lambda turn: turn["input_wer"] > 0, id="not"),
+        pytest.param("session = W0-00007", lambda turn: turn["session"] == "w0-00007", id="case does not count"),
+        pytest.param("ttfa_ms > x", lambda turn: False, id="no number"),
+        pytest.param("<script>", lambda turn: False, id="no column"),
+    ],
+)
+def test_the_table_filters_by_comparisons(opened, query, holds):
+    tab, run = opened(n=48, failing=0.1)
+    change = "(() => {{ const box = document.getElementById('turn-search'); box.value = {}; "
+    tab.run(change.format(json.dumps(query)) + "box.dispatchEvent(new Event('input')); })()")
+    rounded = run.turns.assign(ttfa_ms=run.turns["ttfa_ms"].round(1))
+    assert column(tab, "session") == [turn["session"] for _row, turn in rounded.iterrows() if holds(turn)]
+
+
+def test_variants_are_a_column_and_a_filter(opened):
+    number = iter(range(100))
+    tab, _run = opened(n=20, failing=0.0, change=lambda row: row.update(variant=f"v{next(number) % 2}"))
+    assert column(tab, "variant") == ["v0", "v1"] * 10
+    tab.run(
+        "(() => { const box = document.getElementById('turn-variant'); box.value = 'v1'; "
+        "box.dispatchEvent(new Event('change')); })()"
+    )
+    assert column(tab, "variant") == ["v1"] * 10
+    assert tab.run("document.getElementById('turn-variant').parentElement.hidden") is False
+
+
+LOADED = """new Promise((done) => {
+  const audio = document.querySelectorAll('#turn-table audio')[WHICH];
+  audio.addEventListener('loadedmetadata', () => done(audio.duration));
+  audio.addEventListener('error', () => setTimeout(() => done(audio.closest('figure').textContent)));
+  audio.load();
+  audio.preload = 'metadata';
+})"""
+
+
+def test_audio_beside_the_page_is_played_and_what_is_gone_is_named(browser, tmp_path, make_run):
+    dataset, folder = tmp_path / "dataset", tmp_path / "run"
+    (folder / "audio").mkdir(parents=True)
+    dataset.mkdir()
+    audio.write_wav(dataset / "q.wav", np.full(8000, 0.25, np.float32), 8000)
+    (dataset / "metadata.jsonl").write_text('{"file_name": "q.wav", "id": "a &amp; <b>"}\n', "utf-8")
+    run = make_run(n=2, failing=0.0)
+    run.turns["item"] = "a &amp; <b>"
+    run.turns["session"] = ["x#1?%20", "y"]
+    run.run["dataset"] |= {"path": str(dataset), "hash": load_dataset(dataset).hash}
+    for name in ("x#1?%20-0.wav", "y-1.wav"):
+        audio.write_wav(folder / "audio" / name, np.full(4000, 0.25, np.float32), 8000)
+    write_html(folder / "report.html", **run.arguments)
+    (folder / "audio" / "y-1.wav").unlink()
+    tab = Tab(browser, folder / "report.html")
+    try:
+        assert tab.requests == []
+        tab.run(f"document.querySelectorAll('#turn-table .open')[0].click(); {SOON}")
+        assert tab.requests == [], "audio is asked for when it is played"
+        assert tab.run(LOADED.replace("WHICH", "0")) == 1
+        assert tab.run(LOADED.replace("WHICH", "1")) == 0.5
+        assert {url.partition(":")[0] for url in tab.requests} == {"file"}
+        assert tab.complaints == []
+        outlines = "Chart.getChart(document.querySelector('.timeline canvas')).data.datasets.slice(0, 4)"
+        assert tab.run(f"{outlines}.every((set) => set.data.length > 100)")
+        tab.run("document.querySelectorAll('#turn-table .open')[1].click()")
+        assert "y-1.wav is not beside this page" in tab.run(LOADED.replace("WHICH", "3"))
+    finally:
+        tab.close()
+
+
+def test_ten_thousand_turns_make_no_bigger_page_than_a_hundred(browser, tmp_path, make_run):
+    """What opening costs beyond reading the file: elements, and plots of which none holds more points than it draws."""
+    counts = {}
+    run = make_run(n=100)
+    for times in (1, 100):
+        turns = pd.concat([run.turns] * times, ignore_index=True)
+        turns["session"] = [f"w0-{number // 2:05d}" for number in range(len(turns))]
+        path = tmp_path / f"report-{times}.html"
+        write_html(path, **run.arguments | {"turns": turns})
+        tab = Tab(browser, path)
+        counts[times] = tab.run("document.querySelectorAll('*').length")
+        assert tab.run("document.querySelectorAll('#turn-table tbody tr').length") == 50
+        assert tab.complaints == []
+        tab.close()
+    assert counts[100] < counts[1] * 1.1
 
 
 def column(tab: Tab, name: str) -> list[str]:

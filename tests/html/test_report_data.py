@@ -10,7 +10,7 @@ import pytest
 
 from rteval.reporting.html import figures, turn_table
 from rteval.reporting.html.figures import figures_of, histogram, limits_of
-from rteval.reporting.html.turn_table import turn_columns
+from rteval.reporting.html.turn_table import size, turn_columns
 from rteval.reporting.html.wording import THIN_SPACE, duration, number
 
 LIBRARIES = {
@@ -23,7 +23,9 @@ LIBRARIES = {
 
 
 def cell(column, row):
-    return column[row] if isinstance(column, list) else column["levels"][column["codes"][row]]
+    if isinstance(column, list):
+        return column[row]
+    return column["levels"][column["codes"][row] if "codes" in column else 0]
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
@@ -133,14 +135,25 @@ def test_beyond_the_cap_the_page_keeps_what_failed_and_what_was_slow(make_run, m
     assert slowest in data["rows"]
 
 
-def test_texts_beyond_the_budget_are_cut_evenly_and_the_page_says_to_what(make_run, monkeypatch):
-    monkeypatch.setattr(turn_table, "TEXT_BUDGET", 8_000)
+def test_texts_beyond_the_room_are_cut_evenly_and_the_page_says_to_what(make_run):
     run = make_run(n=40, failing=0.0)
     run.turns["input_transcript"] = [f"{number} " + "word " * 100 for number in range(40)]
-    data = turn_columns(run.turns, texts=True, at_s=np.arange(40.0))
+    whole = turn_columns(run.turns, texts=True, at_s=np.arange(40.0))
+    assert whole["clip"] is None
+    room = sum(size(column) for column in whole["columns"].values()) - 4_000
+    data = turn_columns(run.turns, texts=True, at_s=np.arange(40.0), room=room)
     texts = data["columns"]["input_transcript"]
     assert {len(text) for text in texts} == {data["clip"]}
     assert all(text.endswith("…") for text in texts)
+    assert room - 100 < sum(size(column) for column in data["columns"].values()) <= room
+
+
+def test_columns_of_the_dataset_that_find_no_room_are_named(make_run):
+    run = make_run(n=40)
+    run.turns["meta_essay"] = [f"{number} {'x' * 290}" for number in range(40)]
+    data = turn_columns(run.turns, texts=False, at_s=np.arange(40.0), room=20_000)
+    assert data["left_out"] == ["meta_essay"]
+    assert "meta_agent" in data["columns"]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,9 @@ def test_every_run_gets_a_well_formed_page(page, options):
     assert len(report.all("h1")) == 1
     anchors = [attrs["href"] for attrs, _text in report.all("a") if (attrs["href"] or "").startswith("#")]
     assert anchors
-    assert {anchor[1:] for anchor in anchors if anchor} <= set(identities)
+    turns = {anchor for anchor in anchors if anchor.startswith("#turn=")}
+    assert {anchor[1:] for anchor in anchors} - {anchor[1:] for anchor in turns} <= set(identities)
+    assert turns <= {f"#turn={turn.session}/{turn.turn}" for turn in run.turns.itertuples()}
     drawn = {figure["id"] for figures in report.data["figures"].values() for figure in figures}
     assert drawn == {attrs["id"] for attrs, _text in report.all("canvas")}
     assert f"exit code {run.summary['exit_code']}" in report.section("verdict")
@@ -241,13 +243,25 @@ def test_markup_from_a_server_or_a_dataset_is_text(tmp_path, make_run):
     text = (tmp_path / "report.html").read_text("utf-8")
     report = Page(text)
     assert not report.all("img")
-    assert len(report.all("script")) == 4
+    assert len(report.all("script")) == 5
     assert "<img" not in text
     assert text.count("<!--") == 0
     assert report.all("h1")[0][1] == MARKUP
     assert MARKUP in report.section("errors")
+    assert "pwned" in report.section("transcripts")
     columns = report.data["turns"]["columns"]
     assert any(MARKUP in str(value) for value in [columns["input_transcript"], columns["error_message"]])
+
+
+def test_what_became_of_the_deltas_is_said(tmp_path, make_run, monkeypatch):
+    run = make_run(n=20)
+    write_html(tmp_path / "report.html", **run.arguments)
+    assert "deltas.parquet" not in (tmp_path / "report.html").read_text("utf-8")
+    write_html(tmp_path / "report.html", **run.arguments | {"deltas": run.deltas.iloc[:0]})
+    assert "too many deltas for this page" in (tmp_path / "report.html").read_text("utf-8")
+    monkeypatch.setattr("rteval.reporting.html.turn_table.STEPS_MS", (20,))
+    write_html(tmp_path / "report.html", **run.arguments)
+    assert "rounded to 20 ms here" in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path, make_run):
@@ -311,6 +325,97 @@ def test_a_rate_of_few_is_a_count_and_a_word_error_rate_never_is(page):
     assert "%" in wer
 
 
+def test_an_interval_stands_beside_its_number(tmp_path, make_run):
+    run = make_run(n=60)
+    run.summary["metrics"]["ttfa_ms"]["ci95"] = {"p50": [401.5, 512.25], "p95": [700.0, None]}
+    run.summary["metrics"]["input_wer"]["ci95"] = {"value": [0.021, 0.0764]}
+    write_html(tmp_path / "report.html", **run.arguments)
+    report = Page((tmp_path / "report.html").read_text("utf-8"))
+    cards = {text.split()[0]: " ".join(text.split()) for _attrs, text in report.all("li", class_="card")}
+    assert "402 to 512 ms" in cards["ttfa_ms"]
+    assert "above 700 ms" in cards["ttfa_ms"]
+    assert "2.10 to 7.64 %" in cards["input_wer"]
+    row = next(text for attrs, text in report.all("tr") if attrs.get("data-metric") == "ttfa_ms")
+    assert "402 to 512 ms" in " ".join(row.split())
+    assert "95 % intervals" in report.section("headline")
+
+
+def test_a_gate_says_what_else_it_was_judged_by(tmp_path, make_run):
+    run = make_run(n=60)
+    run.summary["gates"][0] |= {
+        "verdict": "inconclusive",
+        "reason": "whether it is is open",
+        "severity": "warn",
+        "missed": False,
+        "baseline": 980.0,
+        "baseline_n": 24,
+        "confidence": 0.95,
+        "interval": [-12.0, 80.5],
+        "where": [["tag", "<digits>"]],
+    }
+    write_html(tmp_path / "report.html", **run.arguments)
+    rows = Page((tmp_path / "report.html").read_text("utf-8")).all("tr", class_="inconclusive")
+    text = " ".join(rows[0][1].split())
+    for words in ("only turns with tag <digits>", "baseline 980 ms (n 24)", "a miss only warns"):
+        assert words in text
+    assert "95.0 % interval of the change: -12.0 to 80.5 ms" in text
+
+
+def test_a_gate_that_only_warns_is_not_counted_as_missed(tmp_path, make_run):
+    run = make_run(n=60, exit_code=0, gates=("ttfa_ms.p95 < 1", "error_rate <= 0.5"))
+    run.summary["gates"][0] |= {"severity": "warn", "missed": False}
+    write_html(tmp_path / "report.html", **run.arguments)
+    report = Page((tmp_path / "report.html").read_text("utf-8"))
+    assert report.all("h2")[0][1] == "Pass"
+    assert "1 of 2 gates hold, and no other decides" in report.section("verdict")
+
+
+def entry(n: int, **values: Any) -> dict[str, Any]:
+    return {"n": n, "left_out": 0, "unit": "ms", **values}
+
+
+def test_groups_and_variants_are_tables_of_the_summary(tmp_path, make_run):
+    run = make_run(n=60)
+    times = {"p50": 512.0, "p95": None, "ci95": {"p50": [500.0, 530.0]}}
+    run.summary["breakdown"] = {
+        "tag": {"groups": [{"name": "<b>x", "turns": 7, "metrics": {"ttfa_ms": entry(6, **times)}}], "not_shown": 3},
+        "variant": {
+            "groups": [{"name": name, "turns": 30, "metrics": {"ttfa_ms": entry(29, **times)}} for name in ("a", "b")],
+            "not_shown": 0,
+        },
+    }
+    run.summary["variants"] = [
+        {
+            "name": name,
+            "axes": {},
+            "counts": {"turns": 30},
+            "metrics": {
+                "ttfa_ms": entry(29, p50=512.0 + place, p95=900.0),
+                "input_cer": {"n": 29, "value": 0.25, "unit": "ratio"},
+            },
+        }
+        for place, name in enumerate(("a", "b"))
+    ]
+    write_html(tmp_path / "report.html", **run.arguments)
+    report = Page((tmp_path / "report.html").read_text("utf-8"))
+    text = " ".join(report.section("groups").split())
+    assert "By tag 1 of 4, those with most turns" in text
+    (group,) = [row for _attrs, row in report.all("tr") if "<b>x" in row]
+    assert " ".join(group.split()) == "<b>x7512 ms500 to 530 msn 6"
+    by_variant = " ".join(report.all("table", class_="metrics variants")[0][1].split())
+    assert "513 ms500 to 530 msn 29" in by_variant.replace("\u202f", " ")
+    assert "input_cer" not in by_variant, "what has no interval is in the second table"
+    assert "input_cer" in " ".join(report.all("table", class_="metrics variants")[1][1].split())
+
+
+def test_every_number_of_the_page_that_has_a_metric_has_its_definition_in_the_same_row(page):
+    report, _run = page()
+    rows = [(attrs["data-metric"], text) for attrs, text in report.all("tr") if attrs.get("data-metric")]
+    assert rows
+    for name, text in rows:
+        assert find_metric(name).definition in " ".join(text.split())
+
+
 @pytest.mark.parametrize(("n", "limit"), [pytest.param(1_000, 3e6, id="1 000"), pytest.param(10_000, 8e6, id="10 000")])
 def test_the_page_of_a_big_run_stays_small(tmp_path, make_run, n, limit):
     import pandas as pd
@@ -318,8 +423,12 @@ def test_the_page_of_a_big_run_stays_small(tmp_path, make_run, n, limit):
     run = make_run(n=500)
     turns = pd.concat([run.turns] * (n // 500), ignore_index=True)
     turns["session"] = [f"w0-{number // 2:05d}" for number in range(n)]
-    for name in ("input_transcript", "output_transcript", "reference"):
-        turns[name] = [f"{number} {'a long sentence of the caller, ' * 6}" for number in range(n)]
+    turns["output_transcript"] = [f"{number} {'a <long> sentence of the answer, ' * 18}" for number in range(n)]
+    for name in ("meta_call", "meta_note", "error_message"):
+        turns[name] = [f"{name} {number} {'x' * 500}" for number in range(n)]
+    parts = [run.deltas.assign(session=run.deltas["session"] + f"-{part}") for part in range(n // 500)]
+    run.deltas = pd.concat(parts, ignore_index=True)
+    turns["session"] = [f"{turns['session'][number % 500]}-{number // 500}" for number in range(n)]
     run.turns = turns
     path = tmp_path / "report.html"
     write_html(path, **run.arguments)
@@ -328,3 +437,5 @@ def test_the_page_of_a_big_run_stays_small(tmp_path, make_run, n, limit):
     shown = json.loads(text.split('id="report-data">')[1].split("</script>")[0])["turns"]
     assert shown["total"] == n
     assert shown["rows"] is None
+    assert shown["step_ms"] is not None
+    assert "for want of room" in text

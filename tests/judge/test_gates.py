@@ -141,6 +141,8 @@ def test_a_result_says_what_the_summary_shows() -> None:
         "verdict": "fail",
         "reason": "ttfa_ms.p95 is 1000, not < 999",
         "n": 24,
+        "severity": "fail",
+        "missed": True,
     }
 
 

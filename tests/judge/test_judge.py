@@ -61,7 +61,7 @@ def test_the_summary_has_the_shape_that_others_rely_on(make_run: MakeRun, make_t
     summary = json.loads(text)
     assert list(summary) == [
         "schema_version", "run_id", "run_dir", "state", "exit_code", "metrics", "gates", "health", "load", "counts",
-        "culprit",
+        "statistics", "breakdown", "variants", "culprit",
     ]  # fmt: skip
     assert (summary["schema_version"], summary["run_id"]) == (1, "r1")
     assert summary["run_dir"] == str(run_dir.resolve())
@@ -73,7 +73,7 @@ def test_the_summary_has_the_shape_that_others_rely_on(make_run: MakeRun, make_t
         missing = {stat for stat in stats if entry[stat] is None}
         assert not missing or "reason" in entry or missing == set(entry["withheld"])
     assert [list(gate) for gate in summary["gates"]] == [
-        ["text", "metric", "value", "limit", "verdict", "reason", "n"]
+        ["text", "metric", "value", "limit", "verdict", "reason", "n", "severity", "missed"]
     ] * 2
     assert [gate["verdict"] for gate in summary["gates"]] == ["pass", "pass"]
     assert summary["health"]["verdict"] == "ok"

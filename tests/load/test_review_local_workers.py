@@ -54,7 +54,7 @@ def test_a_worker_that_ends_without_a_word_is_told_of(ended: Ended) -> None:
 
 def test_a_worker_whose_master_dies_before_it_has_joined_ends_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = "127.0.0.1:{}".format(silent.getsockname()[1])
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
         command = [sys.executable, "-m", "rteval", "worker", "--master", address, "--max-wait", "100", "--tied"]
         ended = subprocess.run(command, input=b"", capture_output=True, timeout=60, check=False)
     assert ended.returncode == 2

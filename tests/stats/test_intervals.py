@@ -46,6 +46,7 @@ T = [
     pytest.param(2, 0.975, 4.30265, id="2"),
     pytest.param(3, 0.95, 2.35336, id="3"),
     pytest.param(4, 0.995, 4.60409, id="4"),
+    pytest.param(4, 0.6, 0.270722, id="4, near the middle"),
     pytest.param(10, 0.9, 1.37218, id="10"),
     pytest.param(23, 0.975, 2.06866, id="23"),
     pytest.param(120, 0.975, 1.97993, id="120"),
@@ -134,7 +135,8 @@ def test_what_one_session_says_twice_counts_once() -> None:
     once, often = sample(values), sample(np.repeat(values, 5), np.repeat(np.arange(60), 5))
     for stat in ("mean", "p50", "p90"):
         alone, together = only(once, stat), only(often, stat)
-        assert together[1] - together[0] == pytest.approx(alone[1] - alone[0], rel=0.25)  # type: ignore[operator]
+        # Taken for 300 calls, the interval would be less than half as wide.
+        assert 0.8 < (together[1] - together[0]) / (alone[1] - alone[0]) < 1.4  # type: ignore[operator]
     failed = np.arange(60) < 6
     one, five = share(6, 60), sample(np.repeat(failed, 5), np.repeat(np.arange(60), 5), np.ones(300))
     assert only(five) == pytest.approx(only(one), abs=0.02)
@@ -172,7 +174,7 @@ def test_the_interval_of_a_skewed_mean_leans_to_where_the_tail_is() -> None:
 
 
 def test_equal_values_have_an_interval_without_width() -> None:
-    assert only(sample(np.full(30, 7.1)), "mean") == (7.1, 7.1)
+    assert only(sample(np.full(30, 7.1)), "mean") == pytest.approx((7.1, 7.1))
 
 
 def test_no_error_in_few_words_does_not_mean_there_are_none() -> None:

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from .intervals import Interval, Sample, estimate, intervals_of
 from .metrics import find_metric
 from .samples import rounded
@@ -60,10 +63,17 @@ def break_down(subject: Subject, axis: str, *, most: int = MOST_GROUPS) -> dict[
         ``ci95``; ``not_shown``: how many groups are left out. A turn with two tags is in two groups, one without any
         in none.
     """
-    counts = _groups(subject, axis)
+    counts, words = _groups(subject, axis), subject.words(axis)
     names = sorted(counts, key=lambda name: (-counts[name], name))
     shown = sorted(names[:most])
-    groups = [{"name": name, "turns": counts[name], "metrics": _metrics(subject, axis, name)} for name in shown]
+    groups = [
+        {
+            "name": name,
+            "turns": counts[name],
+            "metrics": _metrics(subject, np.array([name in found for found in words])),
+        }
+        for name in shown
+    ]
     return {"groups": groups, "not_shown": len(names) - len(shown)}
 
 
@@ -71,8 +81,8 @@ def _groups(subject: Subject, axis: str) -> Counter[str]:
     return Counter(word for words in subject.words(axis) for word in dict.fromkeys(words))
 
 
-def _metrics(subject: Subject, axis: str, name: str) -> dict[str, Any]:
-    observed = subject.select([(axis, name)]).observed
+def _metrics(subject: Subject, chosen: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    observed = subject.observed_on(chosen)
     samples = {metric: observed[metric].sample() for metric, _ in BROKEN_DOWN if metric in observed}
     bounds = intervals_of(samples, means=False)
     return {

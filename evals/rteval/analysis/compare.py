@@ -506,7 +506,7 @@ class RunEvidence:
 
     def entry(self, gate: Gate) -> dict[str, Any] | None:
         """See :class:`rteval.analysis.judging.Evidence`."""
-        one = self._subject.select(gate.where).observed.get(gate.metric)
+        one = self._of(self._subject, gate)
         if one is None:
             words = " and ".join(f"{column} {value}" for column, value in gate.where)
             return {"n": 0, "reason": f"no sample of a turn with {words}"}
@@ -543,7 +543,8 @@ class RunEvidence:
 
     @staticmethod
     def _of(subject: Subject, gate: Gate) -> Observed | None:
-        return (subject.select(gate.where) if gate.where else subject).observed.get(gate.metric)
+        observed = subject.observed_on(subject.chosen(gate.where)) if gate.where else subject.observed
+        return observed.get(gate.metric)
 
 
 def doubt_of(baseline: Subject, gate: Gate, planned_turns: int) -> str | None:

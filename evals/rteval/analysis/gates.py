@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ..errors import GateError
+from .intervals import LEAST_CLUSTERS
 from .metrics import CHECKS, METRICS, SCORERS, STATS, Metric, Source, find_metric
 from .stats import MIN_SAMPLES, PERCENTILES, normal, wilson
 
@@ -240,7 +241,7 @@ def least_n(gate: Gate) -> int:
         return math.ceil(math.log(miss) / math.log(q))
     metric = find_metric(gate.metric)
     if metric is None or metric.is_distribution or gate.metric in WORD_RATES:
-        return 1
+        return LEAST_CLUSTERS
     low, high, z = 1, _MOST, normal(1 - miss)
     while low < high:
         middle = (low + high) // 2

@@ -89,12 +89,15 @@ class Subject:
         Metrics of sessions are not among what is left: a session may hold turns of both kinds.
         """
         mask = self.chosen(where)
+        return replace(self, label=label or self.label, turns=self.turns.loc[mask], observed=self.observed_on(mask))
+
+    def observed_on(self, chosen: Flags) -> dict[str, Observed]:
+        """What metrics of turns were observed on some of the turns; those without a sample left out."""
         # Samples know their turns by the rows of the whole table, of which this may be a part already.
         whole = np.zeros(int(self.turns.index.max()) + 1 if len(self.turns) else 0, dtype=bool)
-        whole[self.turns.index[mask]] = True
+        whole[self.turns.index[chosen]] = True
         found = {name: one.only(whole) for name, one in self.observed.items() if one.item is not None}
-        kept = {name: one for name, one in found.items() if len(one.top)}
-        return replace(self, label=label or self.label, turns=self.turns.loc[mask], observed=kept)
+        return {name: one for name, one in found.items() if len(one.top)}
 
     def chosen(self, where: Iterable[tuple[str, str]]) -> Flags:
         """Which turns have these values."""

@@ -181,7 +181,7 @@ class Fleet:
         """
         deadline = time.monotonic() + max_wait_s
         while len(self._in("ready")) < wanted:
-            self._check()
+            self._raise_failure()
             sentence = hopeless()
             left_s = deadline - time.monotonic()
             if sentence is not None or left_s <= 0:
@@ -208,11 +208,11 @@ class Fleet:
                 names = ", ".join(worker.name for worker in late)
                 raise UsageError(f"{names} did not get ready to hold sessions within {max_wait_s:g} s")
             await self._wait(0.25)
-        self._check()
+        self._raise_failure()
         if not self._in("warm"):
             raise self._not_enough(1, max_wait_s, None)
 
-    def _check(self) -> None:
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
@@ -255,7 +255,7 @@ class Fleet:
         dealer, clocked = self._dealer, self._clocked
         assert dealer is not None
         assert clocked is not None
-        self._check()
+        self._raise_failure()
         start_ns = time.perf_counter_ns() + AHEAD_NS
         dealer.begin(start_ns)
         self._begun(start_ns)
@@ -275,7 +275,7 @@ class Fleet:
             self.line.want(0)
         if self.strays:
             self._inbox.incident(f"{self.strays} records came that nobody had asked for; they were not taken")
-        self._check()
+        self._raise_failure()
 
     def stop(self) -> None:
         """Start nothing any more; what runs may finish."""

@@ -177,7 +177,7 @@ class Job(Message):
     worker: Name
     scenario: dict[str, Any]
     limit: Count | None
-    dataset_name: Name
+    dataset_name: Sentence
     dataset_hash: Name
 
 
@@ -293,7 +293,7 @@ def decode(kinds: dict[str, type[Message]], kind: str, data: object) -> Message:
         return model.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"]))[:200]
         raise MessageError(f"{kind}: {where}: {first['msg']}") from error
     except orjson.JSONDecodeError as error:
         raise MessageError(f"{kind} is not JSON: {error}") from error

@@ -188,6 +188,7 @@ def render(
         "turns_total": len(turns),
         "shown_turns": table,
         "columns": column_definitions(table["columns"]),
+        "deltas_missing": table["step_ms"] is None and "output_audio_ms" in table["columns"],
         "sound_notes": [clean(note) for note in sounds.notes],
         "plays": bool(sounds.answers),
         "intervals": any(metric.get("ci95") for metric in metrics.values()),

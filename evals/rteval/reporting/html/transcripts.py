@@ -24,7 +24,7 @@ MAX_STRETCHES = 400
 MOST_COMPARED = 1000
 """Turns with errors that are looked through for pairs that are alike; worst first."""
 
-MOST_ALIGNED = 3000
+MOST_ALIGNED = 2000
 """Turns with errors whose words are counted; worst first."""
 
 FREQUENT = 15
