@@ -259,10 +259,10 @@ def _block(proposals: Sequence[Proposal], runs: Sequence[str]) -> Iterator[str]:
 def _read_back(path: Path, proposals: Sequence[Proposal]) -> None:
     """See that the copy is the scenario with these gates: a file that was cut at the wrong line must not stay."""
     try:
-        gates = load_scenario(path).gates or ()
+        gates = [gate.written() for gate in load_scenario(path).gates or ()]
     except Exception as error:
         path.unlink(missing_ok=True)
         raise RunFolderError(f"the copy of the scenario cannot be read: {error}") from error
-    if list(gates) != [one.gate for one in proposals]:
+    if gates != [one.gate for one in proposals]:
         path.unlink(missing_ok=True)
         raise RunFolderError("the copy of the scenario would not hold the gates: its own cannot be told from the rest")

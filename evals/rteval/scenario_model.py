@@ -652,10 +652,11 @@ class Scoring(Model):
 
 
 Word = str | int | float | bool
+Words = Annotated[Word | Annotated[tuple[Word, ...], Field(strict=False)], _expected("a value or a list of values")]
 
 
 class GateRule(Model):
-    """A gate that says more than its condition."""
+    """A gate: its condition, and what else is said of it."""
 
     gate: Annotated[str, Field(description="The condition, e.g. `ttfa_ms.p95 < 1200`.")]
     confidence: Annotated[
@@ -675,21 +676,21 @@ class GateRule(Model):
         Literal["fail", "pass"], Field(description="What becomes of it when the interval leaves it open.")
     ] = "fail"
     where: Annotated[
-        dict[str, Word | tuple[Word, ...]],
+        dict[str, Words],
         Field(
-            strict=False,
             description="Which turns are looked at: {tag: billing}, or a column of the dataset; a list: any of it.",
         ),
     ] = {}
 
-    @property
-    def stands_for_all(self) -> bool:
-        """Whether it decides the exit code, by all turns."""
-        return self.severity == "fail" and not self.where
+    @model_serializer(mode="wrap")
+    def _as_written(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        data = {key: value for key, value in serialize(self).items() if key in self.model_fields_set}
+        return data["gate"] if list(data) == ["gate"] else data
 
-    def mapping(self) -> dict[str, Any]:
-        """What was said, as data for JSON."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+    def written(self) -> str | dict[str, Any]:
+        """As it was written: the condition alone, or a mapping."""
+        written: str | dict[str, Any] = self.model_dump(mode="json")
+        return written
 
 
 class BaselineChoice(Model):
@@ -768,7 +769,11 @@ class Scenario(Model):
         BaselineChoice | None, Field(description="What gates against `baseline` hold this run against.")
     ] = None
     gates: Annotated[
-        tuple[str | GateRule, ...] | None,
+        tuple[
+            Annotated[GateRule, BeforeValidator(_short("gate"), json_schema_input_type=str | GateRule)],
+            ...,
+        ]
+        | None,
         Field(
             strict=False,
             description="Conditions that decide the exit code, e.g. `ttfa_ms.p95 < 1200` or, against a baseline, "
@@ -821,11 +826,10 @@ class Scenario(Model):
         """The gates with the default one where it applies; a mapping holds what was said of it."""
         if self.gates is None:
             return (DEFAULT_GATE,)
-        gates = tuple(gate if isinstance(gate, str) else gate.mapping() for gate in self.gates)
+        gates = tuple(gate.written() for gate in self.gates)
         # One of some turns, or one that only warns, does not stand for the default.
-        whole = (gate for gate in self.gates if isinstance(gate, str) or gate.stands_for_all)
-        texts = (gate if isinstance(gate, str) else gate.gate for gate in whole)
-        if not gates or any(re.match(r"\s*error_rate\b", text) for text in texts):
+        whole = (gate.gate for gate in self.gates if gate.severity == "fail" and not gate.where)
+        if not gates or any(re.match(r"\s*error_rate\b", text) for text in whole):
             return gates
         return (*gates, DEFAULT_GATE)
 

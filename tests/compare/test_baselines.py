@@ -176,6 +176,17 @@ def test_a_baseline_of_another_kind_decides_nothing(
     assert why in result["reason"]
 
 
+def test_what_else_differs_from_the_baseline_stands_beside_the_verdict(nights: Path, tmp_path: Path) -> None:
+    file = save(nights, tmp_path / "b.json")
+    content = json.loads(file.read_text())
+    content["facts"] |= {"dialect": "preview", "dataset": {"name": "d", "hash": "older"}}
+    file.write_text(json.dumps(content))
+    for night, key in (("again", "note"), ("slower", "reason")):
+        (result,) = judged(copy_of(nights / "support" / night, tmp_path), file, [SLOWER])["gates"]
+        assert "not fair: other datasets (hashes differ): 40 items are in both" in result[key]
+        assert "other dialects: preview and ga" in result[key]
+
+
 def test_a_metric_that_the_baseline_does_not_have_is_named(nights: Path, tmp_path: Path) -> None:
     file = save(nights, tmp_path / "b.json")
     content = json.loads(file.read_text())

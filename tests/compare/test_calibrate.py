@@ -89,7 +89,7 @@ def test_the_copy_is_the_scenario_with_other_gates(tmp_path: Path, text: str, ke
     copy = with_gates(f"{text}\n" if "\ndataset" in text else f"dataset: d\n{text}\n", "night", PROPOSALS, ["r1", "r2"])
     (tmp_path / "s.yaml").write_text(copy)
     scenario = load_scenario(tmp_path / "s.yaml")
-    assert scenario.gates == ("ttfa_ms.p50 <= 540", "error_rate <= 0.02")
+    assert scenario.all_gates == ("ttfa_ms.p50 <= 540", "error_rate <= 0.02")
     assert scenario.name == ("own" if "name: own" in text else "night")
     assert all(line in copy for line in kept)
     assert "old" not in copy
@@ -121,8 +121,8 @@ def test_a_scenario_is_run_several_times_and_copied(tmp_path: Path) -> None:
     assert len(set(content["runs"])) == 3
     assert {run.name for run in (tmp_path / "reports" / "night").iterdir()} >= set(content["runs"])
     copy = load_scenario(content["path"])
-    assert copy.gates == tuple(gate["gate"] for gate in content["gates"])
-    assert any(gate.startswith("ttfa_ms.p50 <= ") for gate in copy.gates)
+    assert copy.all_gates == tuple(gate["gate"] for gate in content["gates"])
+    assert any(gate.startswith("ttfa_ms.p50 <= ") for gate in copy.all_gates)
     assert Path(content["path"]).read_text().startswith("# a first night")
     assert scenario.read_text() == FAST
     # Nothing is written over, and nothing is run for it.

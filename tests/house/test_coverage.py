@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 PURE = [
     "rteval.analysis.gates",
+    "rteval.analysis.intervals",
+    "rteval.analysis.judging",
     "rteval.analysis.stats",
     "rteval.load.dealing",
     "rteval.load.messages",
@@ -24,10 +26,12 @@ PURE = [
 TESTS = [
     "tests/core",
     "tests/judge/test_gates.py",
+    "tests/judge/test_gates_against.py",
     "tests/judge/test_playback.py",
     "tests/judge/test_stats.py",
     "tests/scenario/test_plan.py",
     "tests/simulator/test_serving.py",
+    "tests/stats",
 ]
 
 

@@ -322,3 +322,39 @@ def test_an_invalid_run_has_no_verdict_on_times_whatever_the_baseline() -> None:
 def test_faults_of_mappings_are_listed_with_the_others() -> None:
     with pytest.raises(GateError, match=r"(?s)cannot be judged.*severity.*nonsense"):
         parse_gates([{"gate": "error_rate < 1", "severity": "x"}, "nonsense < 1"])
+
+
+# ---- metrics that only some runs have ----
+
+RARE = [
+    pytest.param(gate("entity_accuracy >= 0.9"), {}, "no item of the dataset expects entities", id="entities"),
+    pytest.param(gate("output_silence_share.p50 < 0.5"), {}, "the answers' audio is not kept", id="audio"),
+    pytest.param(gate("entity_accuracy >= 0.9"), {"entities": 3}, None, id="entities that there are"),
+    pytest.param(gate("output_silence_share.p50 < 0.5"), {"audio": True}, None, id="audio that is kept"),
+]
+
+
+@pytest.mark.parametrize(("rare", "facts", "message"), RARE)
+def test_a_gate_on_what_is_not_made_is_refused(rare: Gate, facts: dict[str, Any], message: str | None) -> None:
+    if message is None:
+        check_gates_against([rare], Facts(references=1, **facts))
+        return
+    with pytest.raises(GateError) as raised:
+        check_gates_against([rare], Facts(references=1, **facts))
+    assert message in str(raised.value)
+
+
+def test_a_scorers_metric_is_known_by_the_checks_of_the_run() -> None:
+    known = ("polite", "scorers.tone.warm")
+    assert Gate.parse("scorers.tone.warm >= 0.5", checks=known).metric == "scorers.tone.warm"
+    with pytest.raises(GateError, match=r"scorers\.tone\.warm"):
+        Gate.parse("scorers.tone.worm >= 0.5", checks=known)
+    with pytest.raises(GateError, match="the scenario has no scorers"):
+        Gate.parse("scorers.tone.warm >= 0.5")
+
+
+def test_what_else_differs_is_told_with_every_verdict() -> None:
+    versus = Versus(1000.0, 30, Made(1000.0, 900.0, (-150.0, -50.0)), unfair=("other dialects",))
+    assert judged(gate(SLOWER), 900.0, Told(versus)).note == "not fair: other dialects"
+    red = Versus(1000.0, 30, Made(1000.0, 1250.0, (150.0, 350.0)), unfair=("other dialects",))
+    assert (judged(gate(SLOWER), 1250.0, Told(red)).reason or "").endswith("allowed is +100; not fair: other dialects")

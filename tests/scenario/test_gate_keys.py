@@ -1,4 +1,4 @@
-"""`baseline` and gates that say more: read, refused with the place and the cure, and decided before anything connects."""
+"""`baseline` and gates that say more: read, refused with place and cure, and looked at before anything connects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ SUPPORT = Path(__file__).parents[2] / "datasets" / "support"
 
 def test_a_gate_may_be_a_mapping(load):
     scenario = load(
-        "gates:\n- {gate: ttfa_ms.p95 < 1200, confidence: 0.9, where: {tag: [a, b], vip: true}}\n- input_wer <= baseline\n"
+        "gates:\n- {gate: ttfa_ms.p95 < 1200, confidence: 0.9, where: {tag: [a, b], vip: true}}\n"
+        "- input_wer <= baseline\n"
     )
     assert scenario.all_gates == (
         {"gate": "ttfa_ms.p95 < 1200", "confidence": 0.9, "where": {"tag": ["a", "b"], "vip": True}},
@@ -81,7 +82,7 @@ IMPOSSIBLE = [
     pytest.param(
         "gates: [input_wer <= baseline + 0.02]", "gates[0]: gate 'input_wer <= baseline + 0.02': the", id="none"
     ),
-    pytest.param("gates: [{gate: error_rate < 1, where: {tag: numers}}]", "did you mean 'numbers'?", id="tag"),
+    pytest.param("gates: [{gate: error_rate < 1, where: {tag: name}}]", "did you mean 'names'?", id="tag"),
     pytest.param("gates: [{gate: error_rate < 1, where: {voic: x}}]", "did you mean 'voice'?", id="column"),
     pytest.param("gates: [{gate: error_rate < 1, where: {item: lost-cart}}]", "did you mean 'lost-card'?", id="item"),
 ]
@@ -182,7 +183,8 @@ def test_a_baseline_tells_what_the_planned_turns_would_show(tmp_path, gate, why)
 
 def test_a_baseline_of_too_few_sessions_decides_nothing(tmp_path):
     (tmp_path / "b.json").write_text(json.dumps(baseline([500, 600, 700])))
-    text = "baseline: {file: b.json}\ngates: [error_rate < 1, ttfa_ms.p50 < baseline, {gate: error_rate < baseline, min_n: 9}]"
+    gates = "error_rate < 1, ttfa_ms.p50 < baseline, {gate: error_rate < baseline, min_n: 9}"
+    text = f"baseline: {{file: b.json}}\ngates: [{gates}]"
     found = prepared(tmp_path, text).doubtful_gates
     assert "comes from too few sessions to be compared with (n 3)" in found[0]
     assert "the baseline has n 3 of at least 9 (min_n)" in found[1]

@@ -17,8 +17,10 @@ from rteval.errors import UsageError
         pytest.param([" load.sessions =2"], lambda s: s.load.sessions, 2, id="blanks round the path"),
         pytest.param(["session.tools[0].name=x"], lambda s: s.session.tools[0]["name"], "x", id="entry of a list"),
         pytest.param(["session.tools[2]={type: function, name: z}"], lambda s: len(s.session.tools), 3, id="new entry"),
-        pytest.param(["gates=[rtf.p50 < 1]"], lambda s: s.gates, ("rtf.p50 < 1",), id="a list is replaced whole"),
-        pytest.param(["gates[0]=rtf.p50 < 1"], lambda s: s.gates[0], "rtf.p50 < 1", id="gate by index"),
+        pytest.param(
+            ["gates=[rtf.p50 < 1]"], lambda s: s.all_gates[:-1], ("rtf.p50 < 1",), id="a list is replaced whole"
+        ),
+        pytest.param(["gates[0]=rtf.p50 < 1"], lambda s: s.all_gates[0], "rtf.p50 < 1", id="gate by index"),
         pytest.param(["labels.team=voice"], lambda s: s.labels, {"team": "voice"}, id="missing keys are created"),
         pytest.param(["session.raw.a.b=1"], lambda s: s.session.raw, {"a": {"b": 1}}, id="deep in the free part"),
         pytest.param(["load={sessions: 3}"], lambda s: (s.load.sessions, s.load.ramp_s), (3, None), id="mapping"),

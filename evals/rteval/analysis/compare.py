@@ -538,8 +538,11 @@ class RunEvidence:
         if one is None or other is None or value is None:
             n = 0 if one is None else len(one.top)
             return Versus(None, n, reason=f"the baseline has no {gate.name} (n {n})")
-        sides = pairing(*(subject.select(gate.where) for subject in (baseline, self._subject))).samples(one, other)
-        return Versus(value, len(one.top), differ(sides[0], sides[1], gate.stat or "value", paired=sides[2]))
+        parts = [subject.select(gate.where) for subject in (baseline, self._subject)]
+        pairs = pairing(parts[0], parts[1])
+        base, new, paired = pairs.samples(one, other)
+        difference = differ(base, new, gate.stat or "value", paired=paired)
+        return Versus(value, len(one.top), difference, unfair=tuple(_unfair(parts[0], parts[1], pairs)))
 
     @staticmethod
     def _of(subject: Subject, gate: Gate) -> Observed | None:

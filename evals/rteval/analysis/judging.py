@@ -41,6 +41,7 @@ class Versus:
         n: samples behind it.
         difference: of the run to the baseline; ``None`` when there is too little to say anything.
         forgiven: the scenario lets gates be that have no baseline yet.
+        unfair: what else differs between the two, a sentence each.
     """
 
     base: float | None
@@ -48,6 +49,7 @@ class Versus:
     difference: Difference | None = None
     reason: str | None = None
     forgiven: bool = False
+    unfair: tuple[str, ...] = ()
 
 
 class Evidence(Protocol):
@@ -159,8 +161,8 @@ def _judge(
     if gate.min_n is not None and n < gate.min_n:
         return GateResult(gate, value, Verdict.NO_DATA, f"n too small: {n} of at least {gate.min_n} (min_n)", n)
     if gate.factor is not None:
-        nothing = Versus(None, reason="there is no baseline")
-        return _against_baseline(gate, value, n, evidence.versus(gate) if evidence is not None else nothing)
+        versus = evidence.versus(gate) if evidence is not None else Versus(None, reason="there is no baseline")
+        return _told_unfair(_against_baseline(gate, value, n, versus), versus.unfair)
     if gate.confidence is not None:
         return _by_interval(gate, value, n, evidence.bounds(gate, gate.confidence) if evidence is not None else None)
     if gate.holds(value):
@@ -215,6 +217,16 @@ def _against_baseline(gate: Gate, value: float, n: int, versus: Versus) -> GateR
     if OPERATORS[gate.op](value, limit):
         return replace(known, note=f"worse, by no more than is allowed as far as it shows; {_with(confidence, change)}")
     return _left_open(known, f"{said}: it is worse, and whether by more than that is open")
+
+
+def _told_unfair(result: GateResult, unfair: Sequence[str]) -> GateResult:
+    """What else differs stands beside the verdict, whatever it is."""
+    if not unfair:
+        return result
+    said = f"not fair: {'; '.join(unfair)}"
+    if result.reason is not None:
+        return replace(result, reason=f"{result.reason}; {said}")
+    return replace(result, note="; ".join(filter(None, (result.note, said))))
 
 
 def _with(confidence: float, change: Interval) -> str:

@@ -11,7 +11,7 @@ from ..analysis.metrics import find_metric
 from .load import LoadRow, WorkerRow, incidents_of, is_shaped, left_out_as_warmup, load_rows, worker_rows
 from .variants import NOTE as VARIANTS
 from .variants import variant_table
-from .words import measured, say_culprit, say_value, say_verdict
+from .words import measured, say_culprit, say_interval, say_value, say_verdict
 
 __all__ = ["escape", "markdown"]
 
@@ -41,6 +41,7 @@ HEADLINES = (
 SHOWN_STATS = ("p50", "p90", "p95", "p99", "max")
 
 SHOWN_FAILURES = 20
+MOST_GROUPS = 10
 
 # What opens code, emphasis, links, HTML, tables, entities, mentions, references, emoji, formulas and bare addresses
 # anywhere in a line, and what opens lists and headings at its start.
@@ -74,6 +75,7 @@ def markdown(run: Mapping[str, Any], summary: Mapping[str, Any], failures: Seque
         _gates(summary["gates"]),
         _variants(summary),
         _metrics(summary["metrics"]),
+        _groups(summary),
         _failures(failures),
         _load(run, summary),
         _health(run, summary),
@@ -174,8 +176,9 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     rest = {name: entry for name, entry in shown.items() if name not in first}
     blocks = [
         "## Metrics",
-        *_metric_tables(first),
-        "A dash is a number that was withheld: p95 needs 20 samples, p99 needs 100. "
+        *_metric_tables(first, intervals=True),
+        "In brackets: the 95 % interval, from sessions drawn again; above or below, where so few turns bound one side "
+        "only. A dash is a number that was withheld: p95 needs 20 samples, p99 needs 100. "
         "Left out are, for a time, turns that were not ok and the warm-up; for a rate, what its definition leaves out.",
     ]
     if rest:
@@ -183,20 +186,50 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n\n".join(blocks)
 
 
-def _metric_tables(metrics: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+def _metric_tables(metrics: Mapping[str, Mapping[str, Any]], *, intervals: bool = False) -> Iterable[str]:
     """Distributions in one table, single values in another, each number with its definition beside it."""
     times, single = [], []
+
+    def cell(name: str, entry: Mapping[str, Any], stat: str) -> str:
+        said = say_interval(name, entry, stat) if intervals else ""
+        return f"{measured(name, entry, stat)} ({said})" if said else measured(name, entry, stat)
+
     for name, entry in metrics.items():
         metric = find_metric(name)
         about = [entry["n"], entry["left_out"], escape(metric.definition, 1000) if metric else ""]
         if "value" in entry:
-            single.append([f"`{name}`", measured(name, entry, "value"), *about])
+            single.append([f"`{name}`", cell(name, entry, "value"), *about])
         else:
-            times.append([f"`{name}`", *(measured(name, entry, stat) for stat in SHOWN_STATS), *about])
+            times.append([f"`{name}`", *(cell(name, entry, stat) for stat in SHOWN_STATS), *about])
     if times:
         yield _table(("", *SHOWN_STATS, "n", "left out", "what it is"), times)
     if single:
         yield _table(("", "value", "n", "left out", "what it is"), single)
+
+
+def _groups(summary: Mapping[str, Any]) -> str:
+    """The headline metrics by group, folded away; an axis of many groups is left to the page."""
+    blocks = []
+    for axis, found in (summary.get("breakdown") or {}).items():
+        groups = found["groups"]
+        found_in = ((name, stat) for group in groups for name, entry in group["metrics"].items() for stat in entry)
+        shown = [pair for pair in dict.fromkeys(found_in) if pair[1] in ("p50", "p95", "value")]
+        if len(groups) > MOST_GROUPS or not shown:
+            continue
+        head = [escape(axis.removeprefix("meta_")), "turns", *(f"{n} {s}" if s != "value" else n for n, s in shown)]
+        rows = [
+            [escape(one["name"]), one["turns"], *(_cell(one["metrics"].get(name), name, stat) for name, stat in shown)]
+            for one in groups
+        ]
+        blocks.append(f"<details><summary>By {escape(axis)}</summary>\n\n{_table(head, rows)}\n\n</details>")
+    return "\n\n".join(["## Groups", *blocks]) if blocks else ""
+
+
+def _cell(entry: Mapping[str, Any] | None, name: str, stat: str) -> str:
+    if entry is None or entry.get(stat) is None:
+        return "-"
+    said = say_interval(name, entry, stat)
+    return f"{measured(name, entry, stat)} ({said})" if said else measured(name, entry, stat)
 
 
 def _failures(failures: Sequence[Mapping[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..analysis.culprit import is_missed
 
-__all__ = ["measured", "say_culprit", "say_gate", "say_value", "say_verdict"]
+__all__ = ["measured", "say_culprit", "say_gate", "say_interval", "say_value", "say_verdict"]
 
 UNITS = {"ms": " ms", "1/s": " /s", "sessions": "", "turns": "", "tokens": "", "stalls": ""}
 
@@ -38,6 +38,18 @@ def measured(name: str, entry: Mapping[str, Any], stat: str) -> str:
     # Word error rates count words, so their n (turns) is not the denominator; shares of turns are.
     counted = None if name.endswith(("_wer", "_cer")) else entry["n"]
     return say_value(entry.get(stat), unit, n=counted if stat == "value" else None)
+
+
+def say_interval(name: str, entry: Mapping[str, Any], stat: str) -> str:
+    """Word the 95 % interval of a statistic; empty where there is none, open where the data bound one side only."""
+    bounds = (entry.get("ci95") or {}).get(stat)
+    if not bounds or bounds == [None, None]:
+        return ""
+    low, high = (None if bound is None else measured(name, {**entry, stat: bound, "n": 0}, stat) for bound in bounds)
+    if low is None or high is None:
+        return f"above {low}" if high is None else f"below {high}"
+    unit = high.partition(" ")[2]
+    return f"{low.removesuffix(f' {unit}') if unit else low} to {high}"
 
 
 def say_gate(gate: Mapping[str, Any]) -> str:
