@@ -850,6 +850,11 @@ def two_cores() -> tuple[int, int] | None:
     return (cores[0], cores[-1]) if len(cores) > 1 else None
 
 
+def levels(text: str) -> tuple[int, ...]:
+    """Numbers of sessions, in ascending order."""
+    return tuple(sorted({int(number) for number in text.split(",")}))
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -861,6 +866,8 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=default_cache, help="folder of the peers' virtual environments")
     parser.add_argument("--clients", default=",".join(CLIENTS), help="some of them, by comma")
     parser.add_argument("--parts", default="listen,speak,turns,limit,first", help="some of them, by comma")
+    parser.add_argument("--turns", type=levels, help="numbers of sessions at which whole turns are measured, by comma")
+    parser.add_argument("--ladder", type=levels, help="numbers of sessions among which a client's limit is looked for")
     parser.add_argument("--json", type=Path, help="also write all figures and rounds to this file")
     parser.add_argument("--quick", action="store_true", help="small and short: shows that it works, not how fast it is")
     asked = parser.parse_args()
@@ -869,6 +876,7 @@ def main() -> int:
     if not set(clients) <= CLIENTS.keys() or not set(parts) <= {"listen", "speak", "turns", "limit", "first"}:
         parser.error("--clients or --parts has a name that does not exist")
     sizes = QUICK if asked.quick else Sizes()
+    sizes = replace(sizes, turns=asked.turns or sizes.turns, ladder=asked.ladder or sizes.ladder)
     pythons = {client: interpreter(client, asked.cache) for client in clients}
     bench = Bench(pythons, two_cores(), asked.max_wait, time.monotonic() + asked.budget_s)
     if bench.cores is None:

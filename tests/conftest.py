@@ -10,6 +10,10 @@ from hypothesis import settings
 for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "TF_BUILD", "BUILD_SOURCESDIRECTORY"):
     os.environ.pop(name, None)
 
+# Tests have no terminal, but processes that share the suite between them believe that they have one.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 settings.register_profile("house", deadline=None)
 # For the run that only counts which branches are reached; the laws have had their full run beside it.
 settings.register_profile("coverage", deadline=None, max_examples=20)

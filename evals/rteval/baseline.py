@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +50,7 @@ def find_subject(name: str, reports: Path) -> Subject:
         RunFolderError: there is nothing by that name, or it cannot be read.
     """
     path = Path(name)
-    if path.suffix == ".json" and path.is_file() and path.name not in (RUN, SUMMARY):
+    if path.suffix == ".json" and os.path.isfile(path) and path.name not in (RUN, SUMMARY):
         from .analysis.subject import subject_of_baseline
 
         return subject_of_baseline(_content_of(path), path.stem)
@@ -74,6 +77,11 @@ def run_subject(run_dir: Path) -> Subject:
     if not (run_dir / SUMMARY).is_file() or not (run_dir / TURNS).is_file():
         raise RunFolderError(f"the run in {run_dir} was never judged", hint=f"rteval report {run_dir}")
     summary = read_json(run_dir / SUMMARY)
+    if wrong := [key for key, kind in _SUMMARY.items() if not isinstance(summary.get(key), kind)]:
+        # Without it an invalid run would be taken for a good one.
+        raise RunFolderError(
+            f"{run_dir / SUMMARY} is damaged: {', '.join(wrong)}", hint=f"rteval report {run_dir} makes it again"
+        )
     try:
         tables = Tables(
             turns=read_table(run_dir / TURNS, order=TURN_ORDER),
@@ -82,11 +90,16 @@ def run_subject(run_dir: Path) -> Subject:
             health=read_health(run_dir / HEALTH).iloc[:0],
             asked=asked_load(run),
             slo=run.get("slo") or {},
+            scores=_scores(summary),
         )
-        invalid = (summary.get("health") or {}).get("verdict") == "invalid"
+        invalid = summary["health"].get("verdict") == "invalid"
         return subject_of(run, tables, state=summary.get("state"), invalid=invalid)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFolderError(f"the tables of {run_dir} are not those of a run: {error}") from error
+
+
+_SUMMARY: Mapping[str, type] = {"state": str, "exit_code": int, "metrics": dict, "gates": list, "health": dict}
+"""Of what a comparison takes from ``summary.json``."""
 
 
 def save_baseline(run_name: str, file: Path, reports: Path, *, force: bool = False) -> int:
@@ -94,19 +107,21 @@ def save_baseline(run_name: str, file: Path, reports: Path, *, force: bool = Fal
 
     Args:
         run_name: a RUN argument.
-        file: what is written.
+        file: what is written; an older baseline there is replaced.
         reports: folder of all reports.
-        force: also of a run that is not complete.
+        force: also of a run that is not complete, and over a file that is no baseline.
 
     Returns:
         The size of the file in bytes.
 
     Raises:
         RunFolderError: there is no such run, or the file cannot be written.
-        UsageError: the run is no fit baseline.
+        UsageError: the run is no fit baseline, or the file is something else.
     """
     from .analysis.subject import baseline_text
 
+    if file.suffix != ".json" or file.name in (RUN, SUMMARY):
+        raise UsageError(f"{file}: a baseline is called NAME.json: by that `rteval compare` tells it from a run")
     run_dir = find_run(run_name, reports)
     subject = run_subject(run_dir)
     state = subject.facts.get("state")
@@ -115,9 +130,18 @@ def save_baseline(run_name: str, file: Path, reports: Path, *, force: bool = Fal
             f"{run_dir} is {state}: what later runs are held against should be complete and valid",
             hint="take another run, or say --force",
         )
-    if not subject.observed:
-        raise UsageError(f"{run_dir} measured nothing: there is nothing to hold later runs against")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    if not subject.observed or not (force or (subject.turns["outcome"] == "ok").any()):
+        raise UsageError(f"no turn of {run_dir} was ok: there is nothing to hold later runs against")
+    if os.path.isfile(file) and not force:
+        try:
+            _content_of(file)
+        except RunFolderError as error:
+            hint = "name another file, or say --force"
+            raise UsageError(f"{file} is there, and is no baseline", hint=hint) from error
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"cannot make the folder {file.parent}: {error.strerror or error}") from error
     text = baseline_text(_of_run(run_dir, subject))
     write_text(file, text)
     return len(text.encode())
@@ -135,7 +159,7 @@ def find_baseline(scenario: Scenario, reports: Path) -> FoundBaseline | None:
     about = choice.model_dump(mode="json", exclude_none=True) | {"label": choice.run or Path(choice.file or "").name}
     if choice.file is not None:
         path = Path(choice.file)
-        if path.is_file():
+        if os.path.isfile(path):
             return FoundBaseline(_content_of(path), about)
         missing = f"there is no baseline file {choice.file}"
         return FoundBaseline(None, about | {"reason": f"{missing} (`rteval baseline save RUN FILE` makes one)"})
@@ -150,6 +174,8 @@ def find_baseline(scenario: Scenario, reports: Path) -> FoundBaseline | None:
 def place_baseline(found: FoundBaseline | None, run_dir: Path) -> dict[str, Any] | None:
     """Keep a copy of the baseline in a run folder, so that its verdict can be had again from the folder alone.
 
+    One of an earlier judgement goes, so that none is held against what nobody named any more.
+
     Returns:
         What ``run.json`` says of it.
     """
@@ -159,22 +185,46 @@ def place_baseline(found: FoundBaseline | None, run_dir: Path) -> dict[str, Any]
         from .analysis.subject import baseline_text
 
         write_text(run_dir / BASELINE, baseline_text(found.content))
+    else:
+        (run_dir / BASELINE).unlink(missing_ok=True)
     return found.about
 
 
 def _run_of(scenario: Scenario, choice: BaselineChoice, reports: Path) -> Path:
     name = choice.run or ""
     if name == "latest":
-        return find_run(f"{scenario.name}/latest", reports)
+        newest = find_run(f"{scenario.name}/latest", reports)
+        # A night that was broken off, or measured itself, must not make the next one red.
+        return newest if _is_complete(newest) else _newest_complete(newest.parent) or newest
     beside = scenario.path.parent / name if scenario.path is not None else Path(name)
     return beside if (beside / RUN).is_file() else find_run(name, reports)
+
+
+def _newest_complete(folder: Path) -> Path | None:
+    found = []
+    for path in folder.glob(f"*/{RUN}"):
+        with suppress(RunFolderError):
+            if _is_complete(path.parent):
+                found.append((str(read_run(path.parent).get("started_at")), path.parent))
+    return max(found, default=(None, None))[1]
+
+
+def _is_complete(run_dir: Path) -> bool:
+    return read_run(run_dir).get("state") == "complete"
 
 
 def _of_run(run_dir: Path, subject: Subject) -> dict[str, Any]:
     from .analysis.subject import baseline_of
 
-    gates = read_json(run_dir / SUMMARY).get("gates") or []
-    return baseline_of(subject, more={str(gate.get("metric", "")).rpartition(".")[0] for gate in gates})
+    named = [gate.get("metric") for gate in read_json(run_dir / SUMMARY)["gates"] if isinstance(gate, dict)]
+    return baseline_of(subject, more={str(name).rpartition(".")[0] for name in named})
+
+
+def _scores(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The entries of the scorers' metrics: what they were made of stands in the table of turns."""
+    from .analysis.metrics import SCORERS
+
+    return {name: entry for name, entry in summary["metrics"].items() if name.startswith(SCORERS)}
 
 
 def _content_of(path: Path) -> dict[str, Any]:
@@ -187,5 +237,5 @@ def _content_of(path: Path) -> dict[str, Any]:
     try:
         subject_of_baseline(content, path.stem)
     except ValueError as error:
-        raise RunFolderError(f"{path}: {error}") from error
+        raise RunFolderError(f"{path}: {error}", hint="rteval baseline save RUN FILE makes a new one") from error
     return content

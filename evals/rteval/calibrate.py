@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +13,9 @@ from typing import Any
 from rich.console import Console
 
 from . import __version__
+from .analysis.gates import DEFAULT_GATE
 from .analysis.stats import normal, student
-from .errors import RunFolderError, UsageError
+from .errors import RtevalError, RunFolderError, UsageError
 from .prepare import RunOptions
 from .reporting.files import write_text
 from .run import run
@@ -41,7 +43,7 @@ class Proposal:
 
     Attributes:
         values: what each run measured, in their order.
-        n: turns behind the last of them.
+        n: turns behind each of them, the fewest where they differ.
     """
 
     gate: str
@@ -53,6 +55,9 @@ class Proposal:
         """Where it comes from, in a few words."""
         low, high = min(self.values), max(self.values)
         return f"{len(self.values)} runs measured {low:.4g} to {high:.4g} (n {self.n} each)"
+
+
+_TRIAL = Proposal("error_rate <= 0.5", (0.0,), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +101,24 @@ def calibrate(
     """Run a scenario several times without gates, and write a copy with those that follow.
 
     Raises:
-        UsageError: the copy cannot be written where it was asked, or a run did not end well.
+        UsageError: the copy cannot be written where it was asked, a run did not end well (then with its exit code), or
+            no gate follows.
         RtevalError: what ``rteval run`` raises.
     """
     path = write or scenario.with_name(f"{scenario.stem}.calibrated.yaml")
-    if path.resolve().parent != scenario.resolve().parent:
-        raise UsageError(f"--write {path}: the copy must lie beside {scenario}, whose paths start from its folder")
-    if path.exists() and not force:
-        raise UsageError(f"{path} is already there", hint="name another file with --write, or say --force")
     loaded = load_scenario(scenario, sets=options.sets, set_files=options.set_files)
+    where, source = os.path.realpath(path), os.path.realpath(scenario)
+    if os.path.dirname(where) != os.path.dirname(source):
+        raise UsageError(f"--write {path}: the copy must lie beside {scenario}, whose paths start from its folder")
+    if where == source:
+        raise UsageError(f"--write {path}: that is the scenario itself, and not a copy of it")
+    if os.path.lexists(path) and not (force and path.is_file()):
+        raise UsageError(f"{path} is already there", hint="name another file with --write, or say --force")
+    text = scenario.read_text(encoding="utf-8-sig")
+    # Before anything is run, and paid for: can the copy be made at all?
+    trial = path.with_name(f".{path.stem}.trial.yaml")
+    _write_copy(trial, with_gates(text, loaded.name, [_TRIAL], ["trial"]), [_TRIAL], options)
+    trial.unlink(missing_ok=True)
     quiet = replace(options, sets=(*options.sets, "gates=[]"))
     summaries: list[dict[str, Any]] = []
     for number in range(1, repeats + 1):
@@ -112,17 +126,27 @@ def calibrate(
         judgement = run(scenario, quiet, console)
         if judgement.summary["state"] != "complete":
             ended = f"run {number} ({judgement.run_dir}) ended {judgement.summary['state']}"
-            raise UsageError(
+            unfit = UsageError(
                 f"{ended}: gates from it would say nothing",
                 hint="mend what stopped it, then calibrate again",
             )
+            unfit.exit_code = judgement.exit_code or UsageError.exit_code
+            raise unfit
         summaries.append(judgement.summary)
     proposals, left_out = propose([summary["metrics"] for summary in summaries])
+    if not proposals:
+        # `gates: []` would hold whatever becomes of the target.
+        raise UsageError(f"no gate follows from these runs: {'; '.join(left_out) or 'nothing was measured'}")
     runs = tuple(str(summary["run_id"]) for summary in summaries)
-    text = with_gates(scenario.read_text(encoding="utf-8-sig"), loaded.name, proposals, runs)
-    write_text(path, text)
-    _read_back(path, proposals)
+    _write_copy(path, with_gates(text, loaded.name, proposals, runs, beside=_beside(options)), proposals, options)
     return Calibration(path, runs, tuple(proposals), tuple(left_out))
+
+
+def _beside(options: RunOptions) -> tuple[str, ...]:
+    """What the command line added to the scenario, by name: the values may be secret."""
+    keys = [entry.partition("=")[0].strip() for entry in (*options.sets, *options.set_files)]
+    found = [f"other values of {', '.join(dict.fromkeys(keys))}"] if keys else []
+    return (*found, *([f"--limit {options.limit}"] if options.limit is not None else ()))
 
 
 def propose(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> tuple[list[Proposal], list[str]]:
@@ -155,7 +179,13 @@ def propose(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> tuple[list[Propo
             limit = _predicted_share(values, [int(entry["n"]) for entry in entries], upward)
         else:
             limit = _predicted(values, [_error(entry, stat) for entry in entries], upward, is_time=stat != "value")
-        gate = f"{full} {'<=' if upward == 1 else '>='} {_rounded(limit, upward):.6g}"
+        limit = _rounded(limit, upward)
+        if name in (*_COUNTED, *SHARES) and limit == (1.0 if upward == 1 else 0.0):
+            spread = f"{min(values):.4g} to {max(values):.4g}"
+            stays = f"; {DEFAULT_GATE}, that of every scenario, stays" if name == "error_rate" else ""
+            left_out.append(f"no gate on {full}: after {spread} none is left that could be missed{stays}")
+            continue
+        gate = f"{full} {'<=' if upward == 1 else '>='} {limit:.6g}"
         found.append(Proposal(gate, tuple(float(f"{value:.6g}") for value in values), n))
     return found, left_out
 
@@ -225,7 +255,9 @@ _KEY = re.compile(r"[A-Za-z_\"'][^:#]*:")
 _REST = re.compile(r"\s*(#.*)?$")
 
 
-def with_gates(text: str, name: str, proposals: Sequence[Proposal], runs: Sequence[str]) -> str:
+def with_gates(
+    text: str, name: str, proposals: Sequence[Proposal], runs: Sequence[str], *, beside: Sequence[str] = ()
+) -> str:
     """Return a scenario's text with these gates in the place of its own; everything else stays as it was written.
 
     Args:
@@ -233,10 +265,11 @@ def with_gates(text: str, name: str, proposals: Sequence[Proposal], runs: Sequen
         name: what the scenario is called: the copy is of the same name, so that its history goes on.
         proposals: the gates.
         runs: ids of the runs behind them.
+        beside: what they were run with beside the scenario, which the copy does not hold.
     """
     lines = text.splitlines()
     start = next((number for number, line in enumerate(lines) if re.match(r"[\"']?gates[\"']?\s*:", line)), None)
-    block = list(_block(proposals, runs))
+    block = list(_block(proposals, runs, beside))
     if not any(re.match(r"[\"']?name[\"']?\s*:", line) for line in lines):
         block = [f"name: {name}", "", *block]
     if start is None:
@@ -248,21 +281,29 @@ def with_gates(text: str, name: str, proposals: Sequence[Proposal], runs: Sequen
     return "\n".join([*lines[:start], *block, *lines[end:]]) + "\n"
 
 
-def _block(proposals: Sequence[Proposal], runs: Sequence[str]) -> Iterator[str]:
+def _block(proposals: Sequence[Proposal], runs: Sequence[str], beside: Sequence[str]) -> Iterator[str]:
     yield f"# From {len(runs)} runs on {utc_now()[:10]} (rteval calibrate {__version__}): {', '.join(runs)}."
+    if beside:
+        yield f"# They were run with {' and '.join(beside)}, from the command line: run this copy with the same."
     yield "# A run without a change misses each of them about once in a hundred."
     yield "gates:" if proposals else "gates: []"
     for one in proposals:
         yield f"  - {one.gate} # {one.comment}"
 
 
-def _read_back(path: Path, proposals: Sequence[Proposal]) -> None:
-    """See that the copy is the scenario with these gates: a file that was cut at the wrong line must not stay."""
+def _write_copy(path: Path, text: str, proposals: Sequence[Proposal], options: RunOptions) -> None:
+    """Write the copy and see that it is the scenario with these gates: a file cut at the wrong line must not stay."""
+    before = path.read_bytes() if path.is_file() else None
+    write_text(path, text)
+    sets = [entry for entry in options.sets if not entry.lstrip().startswith("gates")]
     try:
-        gates = [gate.written() for gate in load_scenario(path).gates or ()]
-    except Exception as error:
-        path.unlink(missing_ok=True)
-        raise RunFolderError(f"the copy of the scenario cannot be read: {error}") from error
-    if gates != [one.gate for one in proposals]:
-        path.unlink(missing_ok=True)
-        raise RunFolderError("the copy of the scenario would not hold the gates: its own cannot be told from the rest")
+        gates = [gate.written() for gate in load_scenario(path, sets=sets, set_files=options.set_files).gates or ()]
+        why = "" if gates == [one.gate for one in proposals] else "its own gates cannot be told from the rest"
+    except RtevalError as error:
+        why = str(error)
+    if why:
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(before)
+        raise RunFolderError(f"a copy of the scenario with other gates cannot be made: {why}")

@@ -666,7 +666,12 @@ def baseline_save(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What is written, e.g. baselines/support.json.")],
     out: Out = Path("reports"),
     force: Annotated[
-        bool, typer.Option("--force", envvar="RTEVAL_FORCE", help="Also of a run that is partial or invalid.")
+        bool,
+        typer.Option(
+            "--force",
+            envvar="RTEVAL_FORCE",
+            help="Also of a run that is partial or invalid, and over a file that is no baseline.",
+        ),
     ] = False,
 ) -> None:
     """Write what comparisons need of a run to a small file.

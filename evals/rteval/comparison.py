@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,36 +41,49 @@ def compare_runs(
     """
     from .analysis.compare import compare, refusal
 
-    subjects = list(_parts(find_subject(names[0], reports), by) if by is not None else _runs(names, reports))
     if by is not None and len(names) > 1:
         raise UsageError(f"--by {by} compares the parts of one run, and {len(names)} were given")
+    subjects = list(_parts(find_subject(names[0], reports), by) if by is not None else _runs(names, reports))
     base, *others = subjects
     for other in others:
         why = refusal(base, other)
         if why is not None:
             raise UsageError(f"comparing {other.label} with {base.label} means nothing: {why}")
-    return [compare(base, other, slacks) for other in others]
+    found = [compare(base, other, slacks) for other in others]
+    if not any(row.interval is not None for one in found for row in one.rows):
+        # A green exit code over nothing that was held against anything would be the worst of all.
+        whys = dict.fromkeys(str(row.reason) for one in found for row in one.rows)
+        raise UsageError(f"nothing of {base.label} can be compared: {'; '.join(whys) or 'no metric is compared'}")
+    return found
 
 
 def _runs(names: Sequence[str], reports: Path) -> Iterator[Subject]:
+    from .analysis.compare import is_same_run
+
     if len(names) < 2:
         raise UsageError(
             f"{names[0]} is one run: there is nothing to compare it with",
             hint="name a second run or a baseline file, or say --by variant (or tag, or a column)",
         )
-    seen: set[Any] = set()
+    seen: list[Subject] = []
     for name in names:
         subject = find_subject(name, reports)
-        who = subject.facts.get("run_id"), subject.facts.get("started_at")
-        if who in seen:
-            raise UsageError(f"{name} is {who[0]} again: comparing a run with itself means nothing")
-        seen.add(who)
+        if any(is_same_run(subject, one) for one in seen):
+            again = f"{name} is {subject.facts.get('run_id')} again"
+            raise UsageError(f"{again}: comparing a run with itself means nothing")
+        seen.append(subject)
         yield subject
 
 
 def _parts(subject: Subject, axis: str) -> Iterator[Subject]:
-    """The parts of a run, in the order in which their first turns come; a turn may be in two (tags)."""
-    words = dict.fromkeys(word for found in subject.words(axis) for word in found)
+    """The parts of a run: options of an axis in the order of the scenario, others as their first turns come.
+
+    A turn may be in two of them (tags).
+    """
+    seen = dict.fromkeys(word for found in subject.words(axis) for word in found)
+    options = (subject.facts.get("axes") or {}).get(axis)
+    known = [option for option in options if option in seen] if isinstance(options, list) else []
+    words = dict.fromkeys([*known, *seen])
     if subject.column(axis) is None and axis not in ("tag", "tags", "hour"):
         columns = [str(name) for name in subject.turns.columns if str(name).startswith(("meta_", "variant"))]
         known = ["tag", "item", "worker", "hour", "language", *columns]
@@ -87,30 +101,40 @@ def parse_slacks(texts: Sequence[str]) -> dict[str, tuple[float, bool]]:
     """Read ``METRIC[.STAT]=VALUE`` entries; ``5%`` is a share of the base.
 
     Raises:
-        UsageError: one cannot be read, or names no metric.
+        UsageError: one cannot be read, or names no metric that is compared.
     """
-    from .analysis.gates import Gate
-    from .analysis.metrics import STATS, find_metric
-    from .errors import GateError
-
     found = {}
     for text in texts:
         name, _, value = text.partition("=")
         match = _NUMBER.fullmatch(value.strip())
-        if match is None:
+        if match is None or not math.isfinite(float(match[1])):
             raise UsageError(
                 f"--slack {text!r} is not of the form METRIC=VALUE, e.g. ttfa_ms=50, input_wer=0.02, v2v_ms=5%"
             )
         name = name.strip()
-        metric, _, stat = name.rpartition(".")
-        known = find_metric(name)
-        if known is None and not (stat in STATS and find_metric(metric) is not None):
-            try:  # for its sentence, which names the nearest one
-                Gate.parse(f"{name} < 1")
-            except GateError as error:
-                raise UsageError(f"--slack {text!r}: {str(error).partition(': ')[2]}") from None
+        if (why := _no_slack(name)) is not None:
+            raise UsageError(f"--slack {text!r}: {why}")
         found[name] = (float(match[1]) / 100, True) if match[2] else (float(match[1]), False)
     return found
+
+
+def _no_slack(name: str) -> str | None:
+    """Why nothing by that name is compared; ``None``: it is."""
+    from .analysis.gates import Gate
+    from .analysis.metrics import CHECKS, SCORERS, find_metric
+    from .errors import GateError
+
+    known = find_metric(name)
+    whole = name if known is None else f"{name}.p50" if known.is_distribution else name
+    names = [name.removeprefix(CHECKS), name] if name.startswith((CHECKS, SCORERS)) and known is not None else []
+    if name.startswith(SCORERS) and known is None:
+        return "the metric of a scorer is called scorers.NAME.METRIC"
+    try:  # as a gate against a baseline, which needs an interval too; for its sentence, which names the nearest one
+        Gate.parse(f"{whole} <= baseline", checks=names)
+    except GateError as error:
+        said = str(error).partition(": ")[2] or f"no metric is called {name!r}"
+        return said.replace("a baseline means an interval", "a comparison needs an interval")
+    return None
 
 
 def as_dict(comparisons: Sequence[Comparison]) -> dict[str, Any]:

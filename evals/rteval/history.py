@@ -13,7 +13,7 @@ from typing import Any
 from .analysis.culprit import is_missed
 from .analysis.history import RunTables, broken_tables, intervals_of_runs, split_name
 from .analysis.load import asked_load
-from .analysis.metrics import METRICS, STATS, find_metric
+from .analysis.metrics import METRICS, SCORERS, STATS, find_metric
 from .errors import RtevalError, RunFolderError, UsageError
 from .reporting.files import RUN, SUMMARY, read_json, read_run
 from .reporting.words import say_culprit, say_verdict
@@ -193,11 +193,17 @@ def _one(folder: Path, wanted: str | None) -> _Found | None:
     summary = read_json(folder / SUMMARY)
     wrong = [key for key, kind in _SUMMARY.items() if not isinstance(summary.get(key), kind)]
     wrong += [] if wrong else [f"metrics.{k}" for k, v in summary["metrics"].items() if not isinstance(v, dict)]
-    if not wrong and not all(isinstance(gate, dict) and gate.get("verdict") for gate in summary["gates"]):
+    if not wrong and not all(_holds_texts(gate, "verdict") for gate in summary["gates"]):
         wrong.append("gates")
+    if summary.get("culprit") and not _holds_texts(summary["culprit"], "who", "sentence"):
+        wrong.append("culprit")
     if wrong:
         raise RunFolderError(f"{SUMMARY} is damaged: {', '.join(wrong)}")
     return _Found(folder, run, summary, name)
+
+
+def _holds_texts(entry: Any, *keys: str) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in keys)
 
 
 _SUMMARY: Mapping[str, type] = {
@@ -288,7 +294,10 @@ def _night(one: _Found, metrics: Sequence[str], intervals: Mapping[str, Any]) ->
         "verdict": say_verdict(summary),
         "culprit": culprit["who"] if culprit else None,
         "look_at": say_culprit(summary),
-        "gates": [{"text": str(gate.get("text")), "verdict": gate["verdict"]} for gate in summary["gates"]],
+        "gates": [
+            {"text": str(gate.get("text")), "verdict": gate["verdict"], "missed": is_missed(gate)}
+            for gate in summary["gates"]
+        ],
         "labels": dict(run.get("labels") or {}),
         "model": (run.get("target") or {}).get("model"),
         "scenario_hash": (run.get("scenario") or {}).get("hash"),
@@ -297,9 +306,18 @@ def _night(one: _Found, metrics: Sequence[str], intervals: Mapping[str, Any]) ->
     }
 
 
+def _stored_interval(summary: Mapping[str, Any], name: str) -> tuple[float | None, float | None] | None:
+    """The interval that a summary has of what no query over the tables is known for."""
+    metric, stat = split_name(name)
+    if not metric.startswith((SCORERS, "goodput_share")):
+        return None
+    bounds = (summary["metrics"].get(metric, {}).get("ci95") or {}).get(stat)
+    return (bounds[0], bounds[1]) if isinstance(bounds, list) and len(bounds) == 2 else None
+
+
 def _number(one: _Found, name: str, interval: tuple[float | None, float | None] | None) -> dict[str, Any]:
     metric, _ = split_name(name)
-    low, high = interval or (None, None)
+    low, high = interval or _stored_interval(one.summary, name) or (None, None)
     known = find_metric(metric)
     return {
         "value": one.values[name],

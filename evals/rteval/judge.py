@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .analysis.gates import DEFAULT_GATE, Gate, parse_gates
 from .analysis.judging import GateResult, Verdict, judge_gates
-from .analysis.metrics import SCORERS
+from .analysis.metrics import METRICS_VERSION, SCORERS
 from .analysis.verdict import End, Facts, exit_code, run_state
 from .errors import RunFolderError
 from .records import SCHEMA_VERSION
@@ -114,6 +114,8 @@ def _judge(
     run_dir: Path, *, reports_written: bool, score: ScoreTurns | None, judged_by: Mapping[str, Any]
 ) -> Judgement:
     run = read_run(run_dir) | dict(judged_by)
+    # Its numbers are those of these definitions from now on, whichever version ran it.
+    run["versions"] = {**(run.get("versions") or {}), "metrics": METRICS_VERSION}
     _refuse_running(run_dir)
     gates = _gates(run)
     with _sources(run_dir, run) as source:
@@ -329,7 +331,7 @@ def _summary(
         end=_end(run),
         ready=counts["sessions_ready"] > 0 if counts["sessions"] else None,
         invalid=invalid is not None,
-        complete=not counts["not_recorded"],
+        complete=not counts["not_recorded"] and counts["turns"] > 0,
         verdicts=[result.verdict if result.missed else Verdict.PASS for result in results],
     )
     summary = {
@@ -358,10 +360,13 @@ def _evidence(run_dir: Path, run: Mapping[str, Any], subject: Subject) -> RunEvi
     from .analysis.subject import subject_of_baseline
 
     said = run.get("baseline") or {}
-    forgiven = said.get("missing") == "skip"
+    reason = said.get("reason")
     path = run_dir / BASELINE
     if not path.is_file():
-        return RunEvidence(subject, missing=said.get("reason") or "there is no baseline", forgiven=forgiven)
+        # Only what was missing when it ran is let be: a copy that went away since is no pardon.
+        forgiven = reason is not None and said.get("missing") == "skip"
+        gone = f"{BASELINE} is missing from the run folder" if said and reason is None else "there is no baseline"
+        return RunEvidence(subject, missing=reason or gone, forgiven=forgiven)
     try:
         return RunEvidence(subject, subject_of_baseline(read_json(path), str(said.get("label") or "the baseline")))
     except ValueError as error:

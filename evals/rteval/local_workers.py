@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,12 +78,21 @@ class LocalWorkers:
 
     def failure(self) -> str | None:
         """A sentence once one of them has ended by itself."""
+        return next(iter(self.failures()), None)
+
+    def failures(self, *, least_code: int = 0) -> Iterator[str]:
+        """A sentence for each that has ended by itself.
+
+        Args:
+            least_code: leave out exit codes below it, signals apart.
+        """
         for number, (process, reader) in enumerate(zip(self._processes, self._readers, strict=True), start=1):
-            if process.returncode is not None and reader.done():
+            code = process.returncode
+            if code is not None and reader.done() and (code < 0 or code >= least_code):
                 lines = self._said.get(process.pid, b"").decode("utf-8", "replace").splitlines()
                 said = " ".join(line.strip().removeprefix("error: ") for line in lines) or "it said nothing"
-                return f"worker process {number} ended with exit code {process.returncode}: {said}"
-        return None
+                how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+                yield f"worker process {number} {how}: {said}"
 
     async def wait(self) -> None:
         """Give them time to end by themselves."""
@@ -106,3 +116,10 @@ class LocalWorkers:
         assert process.stderr is not None
         while piece := await process.stderr.read(_LAST_BYTES):
             self._said[process.pid] = (self._said.get(process.pid, b"") + piece)[-_LAST_BYTES:]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

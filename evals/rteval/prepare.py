@@ -170,14 +170,15 @@ class Prepared:
 
     @property
     def refused_gates(self) -> list[str]:
-        """Those of them that decide the exit code."""
-        mild = {gate for gate in self.gates if gate.severity == "warn" or gate.inconclusive == "pass"}
-        return [f"{gate}: {why}" for gate in self.gates if gate not in mild and (why := self._doubt(gate)) is not None]
+        """Those of them that decide the exit code, and that would be red whatever the target does."""
+        deciding = ((gate, gate.inconclusive == "fail") for gate in self.gates if gate.severity == "fail")
+        return [f"{gate}: {why}" for gate, open_too in deciding if (why := self._doubt(gate, open_too)) is not None]
 
-    def _doubt(self, gate: Gate) -> str | None:
+    def _doubt(self, gate: Gate, open_too: bool = True) -> str | None:
+        """Why a gate will have no data, or (``open_too``) be left open."""
         share = _share_of(gate, self.dataset, self.named_variants)
         turns = round(self.plan.measured_turns * share)
-        for _, why in undecidable([gate], turns):
+        for _, why in undecidable([gate], turns, self.plan.session_count, open_too=open_too):
             return why
         if gate.factor is None or self.baseline is None:
             return None
@@ -186,7 +187,7 @@ class Prepared:
         from .analysis.compare import doubt_of
 
         subject = self.baseline.subject
-        return None if subject is None else doubt_of(subject, gate, turns)
+        return None if subject is None else doubt_of(subject, gate, turns, open_too=open_too)
 
 
 def prepare(scenario_path: Path, options: RunOptions) -> Prepared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import secrets
@@ -44,6 +45,7 @@ from .records import MASTER, HealthSample, Outcome, SessionRecord, TurnRecord
 from .reporting.files import RUN, write_json
 from .run_facts import describe, utc_now
 from .scorers.apply import ScoreRun
+from .shards import COPIES, is_writing
 from .simulator.process import Simulator
 from .station import Credentials, Station, loop_factory, quiet_gc
 from .targets import is_loopback
@@ -64,11 +66,14 @@ _DRAIN_S = {"limit": 10.0, "stopped": 10.0, "sigint": 4.0, "sigterm": 4.0, "time
 _FORCE = {"limit": 0, "stopped": 1, "workers_lost": 1, "sigint": 2, "sigterm": 2}
 """Of two reasons to end a run the stronger one counts, and of two as strong the first."""
 
-_WARM_UP_S = 60.0
-"""How long workers may take to load everything."""
+_WARM_UP_S = 600.0
+"""How long workers may take to load everything; one that died meanwhile is missed within seconds."""
 
 _LINGER_S = 3.0
 """How long the web UI stays after the end: its page asks every 2 s, and should see it."""
+
+_FROM_HERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where processes of this machine find a master that listens on every address."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -91,11 +96,21 @@ def run(scenario_path: Path, options: RunOptions, console: Console) -> Judgement
     except Exception:
         # What was recorded up to here is worth its tables; the error is what the user has to hear first.
         if os.path.exists(folder / RUN):
+            _leave_out_the_lost(folder)
             with suppress(RtevalError):
                 judge(folder)
         raise
+    _leave_out_the_lost(folder)
     # Who interrupts a run does not wait for a judge model; `rteval score` makes up for it.
     return judge(folder, score=None if live.signalled else _scorers(prepared, options, console))
+
+
+def _leave_out_the_lost(folder: Path) -> None:
+    """Whoever still writes a copy of what it recorded was lost long ago; the others have held it again."""
+    for path in (folder / COPIES).glob("*.jsonl"):
+        with suppress(OSError):
+            if is_writing(path):
+                path.unlink()
 
 
 def _scorers(prepared: Prepared, options: RunOptions, console: Console) -> ScoreRun | None:
@@ -113,6 +128,8 @@ def _scorers(prepared: Prepared, options: RunOptions, console: Console) -> Score
 def _check_reach(prepared: Prepared, options: RunOptions) -> None:
     """Refuse what the command line and the scenario cannot do together."""
     options.uses_locust(prepared.scenario)
+    if not math.isfinite(options.expect_workers_max_wait_s):
+        raise UsageError(f"--expect-workers-max-wait {options.expect_workers_max_wait_s}: expected a number of seconds")
     bound = options.master_bind
     if bound is None and options.expect_workers is not None and options.expect_workers > options.workers:
         raise UsageError(
@@ -173,6 +190,7 @@ class _LiveRun:
         self._token = options.join_token or (None if options.master_bind else secrets.token_urlsafe(24))
         self._run_json: dict[str, Any] = {}
         self._end: dict[str, Any] | None = None
+        self._wall: asyncio.TimerHandle | None = None
         self._signalled = False
         self._timed_out = False
         self._unwritable: RunFolderError | None = None
@@ -276,7 +294,12 @@ class _LiveRun:
         fleet.offer(self._job)
         host, port = (await self._start_master(stack, fleet)).address
         local = LocalWorkers(
-            options.workers, host=host, port=port, token=self._token, out=options.out, charts=options.ui is not None
+            options.workers,
+            host=_FROM_HERE.get(host, host),
+            port=port,
+            token=self._token,
+            out=options.out,
+            charts=options.ui is not None,
         )
         await stack.enter_async_context(local)
         try:
@@ -312,6 +335,8 @@ class _LiveRun:
                     with HealthMeter(MASTER, lambda: 0, self.health).watched():
                         await self._drive(fleet, dealer, facts.__getitem__)
                 finally:
+                    for sentence in local.failures(least_code=1):
+                        self._ledger.incident(sentence)
                     self._run_json["workers"] = fleet.facts()
                     self._run_json["target"]["credential"] = fleet.credential
                     if self._ledger.first_refusal is not None and not self._ledger.any_ready:
@@ -357,17 +382,13 @@ class _LiveRun:
         if self._options.progress:
             shown = Progress(self._console, self._tally, scenario.name)
             helpers.append(asyncio.create_task(shown.show(), name="progress"))
-        wall = None
-        if scenario.limits.wall_s is not None and self._loop is not None:
-            sentence = f"limits.wall_s: {scenario.limits.wall_s:g} s are over"
-            wall = self._loop.call_later(scenario.limits.wall_s, partial(self.stop, "limit", sentence))
         if self._end is not None:  # Stop was pressed while what Start had asked for was being made
             engine.drain(_DRAIN_S[self._end["reason"]])
         try:
             await engine.run()
         finally:
-            if wall is not None:
-                wall.cancel()
+            if self._wall is not None:
+                self._wall.cancel()
             for task in helpers:
                 task.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
@@ -424,6 +445,12 @@ class _LiveRun:
         warmup_s = self._prepared.scenario.load.warmup_s
         if self._station is not None and warmup_s:
             self._station.warm_until_ns = start_ns + round(warmup_s * 1e9)
+        wall_s = self._prepared.scenario.limits.wall_s
+        if wall_s is not None and self._loop is not None:
+            after_s = (start_ns - time.perf_counter_ns()) / 1e9 + wall_s
+            self._wall = self._loop.call_later(
+                after_s, partial(self.stop, "limit", f"limits.wall_s: {wall_s:g} s are over")
+            )
 
     @contextmanager
     def _server(self) -> Iterator[str | None]:
@@ -523,10 +550,7 @@ class _LiveRun:
 
     def _chart(self, events: Iterable[charts.Event]) -> None:
         if self._options.ui is not None and self._swarm is not None:
-            for event in events:
-                self._swarm.fire(
-                    event.name, event.value_ms, size=event.size, error=event.error, headline=event.headline
-                )
+            self._swarm.fire(events)
 
     def _disk_refused(self, error: RunFolderError) -> None:
         # A run that cannot be recorded is over: hours of it would be lost at the end.

@@ -12,15 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from . import __version__
+from .analysis.metrics import METRICS_VERSION
 from .audio import DETECTOR
 from .prepare import Prepared, PreparedVariant, RunOptions
 from .records import SCHEMA_VERSION
 from .scenario import Scenario
 
-__all__ = ["METRICS_VERSION", "describe", "utc_now"]
-
-METRICS_VERSION = 1
-"""Version of the definitions of the metrics; rises when one changes its meaning."""
+__all__ = ["describe", "utc_now"]
 
 _SHOWN = 4
 """Different values of a key of the target that are written one after the other."""

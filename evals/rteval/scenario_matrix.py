@@ -26,6 +26,9 @@ _SECTIONS = ("session", "target", "conversation")
 _AXIS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}\Z")
 _OPTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,59}\Z")
 
+_TAKEN = ("attempt", "conversation_id", "hour", "item", "session", "tag", "tags", "turn", "variant", "worker")
+"""What every run is divided by already, so that `--by` and `where` could not mean an axis of that name."""
+
 _ITEMS = "all variants are given the same items, or they could not be compared item by item"
 _LOAD = "variants run side by side under one load; another load is another run"
 _MEASURE = "all variants are measured by the same rules, or their numbers would not mean the same"
@@ -129,6 +132,8 @@ def _tidy_axis(path: Path_, axis: str, options: Node) -> Iterator[Problem]:
         yield _problem(
             path, "an axis is named in letters, digits and _, and no digit first (it names a column)", options
         )
+    if axis in _TAKEN:
+        yield _problem(path, "every run is divided by that already; call the axis something else", options)
     if not isinstance(options.value, dict) or not options.value:
         yield _problem(path, "expected a mapping of options, e.g. {a: {session.voice: alloy}, b: {...}}", options)
         return

@@ -141,15 +141,19 @@ class ShardWriter:
         """
         if not self._waiting:
             return
+        # Taken out first: a signal's last flush may come in between, and must not write it a second time.
         data = memoryview(b"".join(self._waiting))
+        self._waiting, self._waiting_bytes = [], 0
         try:
             while data:
                 data = data[os.write(self._fd, data) :]
+            self.path.stat()  # a file that was deleted takes all that is written and keeps nothing
         except OSError as error:
             raise RunFolderError(f"cannot write {self.path}: {error.strerror}") from error
         finally:
-            self._waiting = [bytes(data)] if data else []
-            self._waiting_bytes = len(data)
+            if data:
+                self._waiting.insert(0, bytes(data))
+                self._waiting_bytes += len(data)
 
     def close(self) -> None:
         """Flush, then let go of the shard. Closing twice is fine."""
@@ -215,7 +219,10 @@ def shard_paths(run_dir: Path) -> list[Path]:
 
 def is_writing(path: Path) -> bool:
     """Say whether a writer has the shard open now (always ``False`` where the system has no file locks)."""
-    fd = os.open(path, os.O_RDONLY)
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False  # a worker that was told that all has arrived deletes its copy
     try:
         return not _lock(fd)
     finally:
@@ -227,19 +234,27 @@ def iter_shards(run_dir: Path) -> Iterator[Record | Torn]:
     superseded = _superseded(run_dir)
     twice = _Twice() if any((run_dir / COPIES).glob("*.jsonl")) else None
     for path in shard_paths(run_dir):
+        for number, line in enumerate(_lines(path), start=1):
+            if not line.strip():
+                continue
+            try:
+                record = decode_record(line)
+            except ValueError:
+                yield Torn(path, number)
+                continue
+            if not isinstance(record, HealthSample) and record.session in superseded:
+                continue
+            if twice is None or not twice.seen(record):
+                yield record
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    record = decode_record(line)
-                except ValueError:
-                    yield Torn(path, number)
-                    continue
-                if not isinstance(record, HealthSample) and record.session in superseded:
-                    continue
-                if twice is None or not twice.seen(record):
-                    yield record
+            yield from file
+    except FileNotFoundError:
+        if path.parent.name != COPIES:  # a copy may go at any time: its worker deletes it once all has arrived
+            raise
 
 
 def _superseded(run_dir: Path) -> frozenset[str]:

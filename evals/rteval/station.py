@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from .client.auth import Credential, choose_credential
 from .client.frames import FrameBank
 from .client.session import Caller, Session, Switchboard, TimeoutsS
 from .client.transport import speedups_missing
+from .client.warmup import warm_up
 from .errors import RunFolderError
 from .formats import AudioFormat
 from .load.health import HealthMeter
@@ -215,6 +215,8 @@ class Station:
             warn(SLOW_SENDING)
         for frames in self._frames.values():
             frames.warm(self._prepared.dataset.items)
+        for caller in self._callers.values():
+            warm_up(caller.dialect, caller.settings)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -280,10 +282,10 @@ class Station:
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """What makes the event loop: uvloop's where it exists."""
-    if sys.platform == "win32":
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows, nor for every Python
         return None
-    import uvloop
-
     return uvloop.new_event_loop
 
 

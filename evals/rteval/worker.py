@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import platform
 import signal
@@ -77,6 +78,8 @@ def work(options: WorkerOptions, console: Console) -> int:
     Raises:
         RtevalError: the master is not there, refuses us, or the job cannot be done here.
     """
+    if not math.isfinite(options.max_wait_s):
+        raise UsageError(f"--max-wait {options.max_wait_s}: expected a number of seconds")
     worker = _Worker(options, console)
     with asyncio.Runner(loop_factory=loop_factory()) as runner, worker.signals():
         return runner.run(worker.work())
@@ -107,6 +110,8 @@ class _Worker:
         self._draining = False
         self._drained = False
         self._leaving: str | None = None
+        self._is_embedded = False
+        self._is_orphan = False
         self._cut_later: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: asyncio.TimerHandle | None = None
@@ -264,6 +269,7 @@ class _Worker:
         assert prepared is not None
         assert job is not None
         assert self._credentials is not None
+        self._is_embedded = begin.url is not None
         folder = self._options.out / prepared.scenario.name / job.run_id
         self._copy = self._held.enter_context(ShardWriter(folder, self._name, COPIES))
         station = Station(
@@ -323,11 +329,15 @@ class _Worker:
         """A turn ended."""
         if self._leaving is not None and record.outcome is Outcome.CUT:
             return  # another worker will run it
+        if self._is_orphan and record.outcome is Outcome.DROPPED:
+            return  # the embedded server went with the master: no fault of a target
         self._chart(charts.of_turn(record))
         self._record(record)
 
     def session(self, record: SessionRecord) -> None:
         """A session ended."""
+        if self._is_orphan and record.drop:
+            return
         self._chart(charts.of_session(record))
         self._record(record)
 
@@ -343,16 +353,17 @@ class _Worker:
         line = encode_record(record)
         if self._copy is not None:
             self._copy.line(line)
+        if len(line) > msg.MOST_LINE_BYTES:  # only a turn can be so long
+            most = f"{len(line) / 1e6:.1f} MB, more than the {msg.MOST_LINE_BYTES / 1e6:.1f} MB that can be sent"
+            self._leave(f"the record of a turn has {most}", failed=True)
+            return
         self._out.add(record, line)
         if self._out.full:
             self._flush()
 
     def _chart(self, events: Sequence[charts.Event]) -> None:
         if self._options.charts and self._swarm is not None:
-            for event in events:
-                self._swarm.fire(
-                    event.name, event.value_ms, size=event.size, error=event.error, headline=event.headline
-                )
+            self._swarm.fire(events)
 
     def _flush(self) -> None:
         if self._copy is not None:
@@ -414,6 +425,7 @@ class _Worker:
                 self._finish(self._exit_code)
             return
         self._leaving = sentence
+        self._is_orphan = self._is_embedded and not tell
         if failed:
             self._say(f"error: {sentence}")
         if self._sessions is not None and self._station is not None and self._loop is not None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from rteval.analysis.compare import compare
-from rteval.baseline import find_subject, run_subject, save_baseline
+from rteval.analysis.compare import compare, doubt_of, pairing
+from rteval.analysis.gates import Gate
+from rteval.analysis.subject import baseline_of, baseline_text, subject_of_baseline
+from rteval.baseline import FoundBaseline, find_baseline, find_subject, place_baseline, run_subject, save_baseline
 from rteval.cli import app
 from rteval.errors import RunFolderError, UsageError
 from rteval.judge import judge
@@ -74,6 +79,20 @@ DAMAGED = [
     pytest.param({"metrics": {"ttfa_ms": {"rows": [900], "top": [1.0]}}}, "it is damaged", id="no such row"),
     pytest.param({"metrics": {"connect_ms": {"session": [1], "top": []}}}, "of different lengths", id="sessions"),
     pytest.param({"metrics": {"ttfa_ms": {"rows": None, "top": [None] * 40}}}, "it is damaged", id="null"),
+    pytest.param({"facts": "x"}, "it is damaged", id="no facts"),
+    pytest.param({"facts": {"dataset": "x"}}, "facts.dataset is no dict", id="a fact of another kind"),
+    pytest.param({"facts": {"normalizers": 5}}, "facts.normalizers is no list", id="a list that is none"),
+    pytest.param({"metrics": {"ttfa_ms": {"rows": [0], "top": ["1"]}}}, "values that are no numbers", id="a text"),
+    pytest.param({"metrics": {"ttfa_ms": {"rows": [0], "top": [True]}}}, "values that are no numbers", id="a flag"),
+    pytest.param({"metrics": {"ttfa_ms": {"rows": [-1], "top": [1]}}}, "not there", id="before the first"),
+    pytest.param({"metrics": {"ttfa_ms": {"rows": [0], "top": [1], "bottom": 1}}}, "is not measured so", id="a ratio"),
+    pytest.param({"metrics": {"error_rate": {"rows": [0], "top": [1]}}}, "is not measured so", id="no ratio"),
+    pytest.param({"metrics": {"input_wer": {"rows": [0], "top": [1], "bottom": [-1]}}}, "not measured", id="less"),
+    pytest.param({"metrics": {"input_wer": {"rows": [0], "top": [1], "bottom": [1, 1]}}}, "lengths", id="two bottoms"),
+    pytest.param({"metrics": {"ttfa_ms": 5}}, "not of the shape of a baseline", id="a metric that is a number"),
+    pytest.param({"metrics": {"ttfa_ms": {"rows": [10**30], "top": [1]}}}, "not there", id="a row beyond all integers"),
+    pytest.param({"metrics": {"ttfa_ms": {"rows": [0.5], "top": [1]}}}, "not there", id="half a row"),
+    pytest.param({"schema_version": "1"}, "it has schema_version '1'", id="a version in words"),
 ]
 
 
@@ -85,6 +104,104 @@ def test_a_damaged_baseline_is_refused_in_a_sentence(nights: Path, tmp_path: Pat
         find_subject(str(file), nights)
     assert str(file) in str(raised.value)
     assert message in str(raised.value)
+
+
+NUMBERS = [
+    pytest.param('"n":40', '"n":1000000000000', "of different lengths", id="more turns than memory"),
+    pytest.param('"rows":null', '"rows":NaN', "is not JSON", id="NaN"),
+    pytest.param('"bottom":1', '"bottom":1e999', "is not JSON", id="infinity"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), NUMBERS)
+def test_a_number_that_is_none_is_refused_in_a_sentence(
+    nights: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    file = save(nights, tmp_path / "b.json")
+    text = file.read_text()
+    changed = text.replace(old, new, 1) if old in text else text.replace(old.replace(":", ": "), new, 1)
+    assert changed != text
+    file.write_text(changed)
+    with pytest.raises(RunFolderError, match=message):
+        find_subject(str(file), nights)
+
+
+def test_a_metric_of_a_later_version_is_left_alone(nights: Path, tmp_path: Path) -> None:
+    file = save(nights, tmp_path / "b.json")
+    content = json.loads(file.read_text())
+    content["metrics"]["mood_ms"] = {"rows": None, "top": "whatever"}
+    file.write_text(json.dumps(content))
+    assert "mood_ms" not in find_subject(str(file), nights).observed
+
+
+PLACES = [
+    pytest.param("baseline.txt", "a baseline is called NAME.json", id="another ending"),
+    pytest.param("summary.json", "a baseline is called NAME.json", id="a file of run folders"),
+    pytest.param("package.json", "is there, and is no baseline", id="somebody else's file"),
+    pytest.param("package.json/b.json", "cannot make the folder", id="a folder that is a file"),
+    pytest.param("folder.json", "cannot write", id="a folder"),
+    pytest.param("x" * 300 + ".json", "File name too long", id="a name that no file has"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), PLACES)
+def test_a_baseline_is_not_written_anywhere(nights: Path, tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "package.json").write_text('{"name": "theirs"}')
+    (tmp_path / "folder.json").mkdir()
+    result = RUNNER.invoke(app, ["baseline", "save", "support/always", str(tmp_path / name), "--out", str(nights)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert (tmp_path / "package.json").read_text() == '{"name": "theirs"}'
+
+
+def test_a_run_without_an_answer_is_no_baseline(make_night, reports: Path, tmp_path: Path) -> None:
+    """Against an error rate of 100 %, no night would ever be red."""
+    run_dir = make_night("silent", items=8, failing=range(8))
+    with pytest.raises(UsageError, match=r"no turn of .* was ok"):
+        save_baseline(str(run_dir), tmp_path / "b.json", reports)
+
+
+SUMMARIES = [
+    pytest.param("{}", "is damaged: state, exit_code", id="an empty summary"),
+    pytest.param(None, "is damaged: health", id="no health"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), SUMMARIES)
+def test_a_run_whose_verdict_cannot_be_read_is_not_taken_for_a_good_one(
+    make_night, text: str | None, message: str
+) -> None:
+    run_dir = make_night("late", items=8, late_ms=90)
+    whole = json.loads((run_dir / "summary.json").read_text())
+    (run_dir / "summary.json").write_text(text or json.dumps({**whole, "health": None}))
+    with pytest.raises(RunFolderError, match=message):
+        run_subject(run_dir)
+
+
+def test_a_score_that_is_no_number_is_a_sentence(make_night) -> None:
+    run_dir = make_night("one", items=8)
+    whole = json.loads((run_dir / "summary.json").read_text())
+    whole["metrics"]["scorers.a.b"] = {"n": 8, "value": 1, "of": "session"}
+    (run_dir / "summary.json").write_text(json.dumps(whole))
+    with pytest.raises(RunFolderError, match="are not those of a run"):
+        run_subject(run_dir)
+
+
+def test_a_baseline_takes_the_place_of_an_older_one(nights: Path, tmp_path: Path) -> None:
+    file = save(nights, tmp_path / "b.json", "support/always")
+    before = file.read_bytes()
+    assert save(nights, file, "support/again").read_bytes() != before
+
+
+def test_turns_outside_all_numbers_keep_their_sessions(nights: Path, tmp_path: Path) -> None:
+    """The sessions of a warm-up are in no metric; taken for one, they would tie all their items together."""
+    subject = run_subject(nights / "support" / "always")
+    late = np.arange(40) >= 15
+    cut = replace(subject, observed=subject.observed_on(late))
+    again = subject_of_baseline(json.loads(baseline_text(baseline_of(cut))), "b")
+    new = run_subject(nights / "support" / "again")
+    assert pairing(again, new).shared == pairing(cut, new).shared == 40
+    assert len(again.observed["ttfa_ms"].top) == 25
 
 
 # ---- gates against one ----
@@ -202,3 +319,64 @@ def test_a_damaged_copy_in_the_folder_is_named(nights: Path, tmp_path: Path) -> 
     (run_dir / "baseline.json").write_text('{"kind": 1}')
     with pytest.raises(RunFolderError, match=r"baseline\.json: it is no baseline"):
         judge(run_dir)
+
+
+def test_a_run_cannot_be_its_own_baseline(nights: Path, tmp_path: Path) -> None:
+    file = save(nights, tmp_path / "b.json", "support/slower")
+    (result,) = judged(copy_of(nights / "support" / "slower", tmp_path), file, [SLOWER])["gates"]
+    assert (result["verdict"], result["missed"]) == ("no_data", True)
+    assert "this very run" in result["reason"]
+
+
+def test_a_copy_of_the_baseline_that_went_away_is_no_pardon(nights: Path, tmp_path: Path) -> None:
+    """``missing: skip`` forgives that there was none, not that nobody can see any more what it was."""
+    run_dir = copy_of(nights / "support" / "slower", tmp_path)
+    assert judged(run_dir, save(nights, tmp_path / "b.json"), [SLOWER], missing="skip")["exit_code"] == 1
+    (run_dir / "baseline.json").unlink()
+    summary = judge(run_dir, reports_written=False).summary
+    assert (summary["exit_code"], summary["gates"][0]["verdict"]) == (1, "no_data")
+    assert summary["gates"][0]["reason"] == "baseline.json is missing from the run folder"
+
+
+def test_a_baseline_of_an_earlier_judgement_does_not_stay(tmp_path: Path) -> None:
+    (tmp_path / "baseline.json").write_text("{}")
+    about = place_baseline(FoundBaseline(None, {"file": "gone.json", "reason": "there is no baseline"}), tmp_path)
+    assert about == {"file": "gone.json", "reason": "there is no baseline"}
+    assert not (tmp_path / "baseline.json").exists()
+
+
+def test_the_latest_run_is_the_latest_that_is_complete(make_night, reports: Path) -> None:
+    """A night that measured itself would make the next one red as well."""
+    scenario = SimpleNamespace(
+        name="support",
+        path=None,
+        baseline=SimpleNamespace(run="latest", file=None, model_dump=lambda **_: {"run": "latest", "missing": "fail"}),
+    )
+
+    def found() -> str:
+        baseline = find_baseline(scenario, reports)  # type: ignore[arg-type]
+        assert baseline is not None
+        return str(baseline.about["label"])
+
+    make_night("first", seed=1)
+    make_night("second", seed=2)
+    assert found() == "second"
+    make_night("third", seed=3, late_ms=90)
+    assert found() == "second"
+
+
+HOPELESS = [
+    pytest.param({"invalid": True}, SLOWER, "the baseline is of an invalid run", id="invalid"),
+    pytest.param({"invalid": True}, "error_rate <= baseline + 0.5", None, id="invalid, but errors are errors"),
+    pytest.param({"metrics": 0}, SLOWER, "of other definitions (0, not 1)", id="definitions"),
+    pytest.param({}, SLOWER, None, id="fit"),
+]
+
+
+@pytest.mark.parametrize(("facts", "gate", "why"), HOPELESS)
+def test_a_baseline_that_will_decide_nothing_is_told_before_the_run(
+    nights: Path, facts: dict, gate: str, why: str | None
+) -> None:
+    subject = run_subject(nights / "support" / "always")
+    doubt = doubt_of(replace(subject, facts={**subject.facts, **facts}), Gate.parse(gate), 40)
+    assert (doubt is None) if why is None else (doubt is not None and why in doubt)

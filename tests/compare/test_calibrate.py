@@ -121,7 +121,7 @@ def test_a_scenario_is_run_several_times_and_copied(tmp_path: Path) -> None:
     assert len(set(content["runs"])) == 3
     assert {run.name for run in (tmp_path / "reports" / "night").iterdir()} >= set(content["runs"])
     copy = load_scenario(content["path"])
-    assert copy.all_gates == tuple(gate["gate"] for gate in content["gates"])
+    assert [gate.written() for gate in copy.gates or ()] == [gate["gate"] for gate in content["gates"]]
     assert any(gate.startswith("ttfa_ms.p50 <= ") for gate in copy.all_gates)
     assert Path(content["path"]).read_text().startswith("# a first night")
     assert scenario.read_text() == FAST
@@ -132,3 +132,60 @@ def test_a_scenario_is_run_several_times_and_copied(tmp_path: Path) -> None:
     elsewhere = RUNNER.invoke(app, [*args, "--write", str(tmp_path / "other" / "x.yaml")])
     assert elsewhere.exit_code == 2
     assert "must lie beside" in elsewhere.stderr
+
+
+def test_a_gate_that_nothing_could_miss_is_not_proposed() -> None:
+    broken = {"error_rate": {"n": 30, "value": 1.0}, "checks.pass_rate": {"n": 30, "value": 0.0}}
+    found, left_out = propose([broken] * 3)
+    assert found == []
+    assert left_out == [
+        "no gate on error_rate: after 1 to 1 none is left that could be missed; error_rate <= 0.01, that of every "
+        "scenario, stays",
+        "no gate on checks.pass_rate: after 0 to 0 none is left that could be missed",
+    ]
+
+
+def test_the_copy_says_what_it_does_not_hold() -> None:
+    beside = ["other values of a", "--limit 4"]
+    text = with_gates("target: {provider: simulator}\n", "n", PROPOSALS, ["r1"], beside=beside)
+    assert "# They were run with other values of a and --limit 4, from the command line" in text
+
+
+REFUSED = [
+    pytest.param(["--write", "night.yaml", "--force"], "the scenario itself, and not a copy", id="the scenario itself"),
+    pytest.param(["--write", "folder", "--force"], "is already there", id="a folder"),
+    pytest.param(["--write", "loop.yaml"], "is already there", id="a loop"),
+    pytest.param(["--set", "load.sesions=2"], "did you mean", id="a wrong key"),
+]
+
+
+@pytest.mark.parametrize(("args", "message"), REFUSED)
+def test_what_cannot_be_written_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "night.yaml").write_text(FAST)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    result = RUNNER.invoke(app, ["calibrate", "night.yaml", *args])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert (tmp_path / "night.yaml").read_text() == FAST
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_scenario_that_cannot_be_copied_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(f"{{target: {{provider: simulator}}, dataset: {SUPPORT},\ngates: []}}\n")
+    result = RUNNER.invoke(app, ["calibrate", str(tmp_path / "s.yaml"), "--out", str(tmp_path / "reports")])
+    assert result.exit_code == 2
+    assert "a copy of the scenario with other gates cannot be made" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.yaml"]
+
+
+def test_a_run_that_does_not_end_well_ends_the_calibration_as_it_ended(tmp_path: Path) -> None:
+    scenario = tmp_path / "night.yaml"
+    scenario.write_text(FAST.replace("provider: simulator\n", "provider: custom\n  url: ws://127.0.0.1:9/\n"))
+    result = RUNNER.invoke(app, ["calibrate", str(scenario), "--out", str(tmp_path / "reports"), "--no-progress"])
+    assert result.exit_code == 3
+    assert "ended refused: gates from it would say nothing" in result.stderr
+    assert not (tmp_path / "night.calibrated.yaml").exists()

@@ -88,6 +88,13 @@ BAD_SLACKS = [
     pytest.param("ttfa_ms=fast", "is not of the form METRIC=VALUE", id="no number"),
     pytest.param("ttfa_ms=-1", "is not of the form METRIC=VALUE", id="negative"),
     pytest.param("tfa_ms=1", "did you mean 'ttfa_ms'?", id="misspelt"),
+    pytest.param("ttfa_ms=" + "9" * 400, "is not of the form METRIC=VALUE", id="more than a number holds"),
+    pytest.param("=5", "no metric is called ''", id="no name"),
+    pytest.param("input_wer.p50=1", "input_wer is one value; leave out '.p50'", id="a statistic of one value"),
+    pytest.param("ttfa_ms.p33=1", "no statistic is called 'p33'", id="no such statistic"),
+    pytest.param("ttfa_ms.max=1", "a comparison needs an interval, and ttfa_ms.max has none", id="an extreme"),
+    pytest.param("turns_per_s=1", "a comparison needs an interval, and turns_per_s has none", id="one number a run"),
+    pytest.param("scorers.tone=1", "is called scorers.NAME.METRIC", id="half of a scorer's metric"),
 ]
 
 
@@ -156,6 +163,8 @@ UNFAIR = [
     pytest.param({"scoring": {"normalizer": "none"}}, "other normalisers: whisper_english/", id="normaliser"),
     pytest.param({"planned": {"turns": 50}}, "is partial", id="partial"),
     pytest.param({"items": 30}, "other items of the dataset: 30 were run by both, of 40 and 30", id="fewer items"),
+    pytest.param({"name": "sales"}, "other scenarios: support and sales", id="scenario"),
+    pytest.param({"scoring": {"checks": {"c": {"contains": "thank"}}}}, "other checks of the answers", id="checks"),
 ]
 
 
@@ -194,6 +203,30 @@ def test_a_comparison_that_means_nothing_is_refused(nights: Path, args: list[str
     assert result.stdout == ""
 
 
+def test_a_metric_that_was_asked_for_is_told_of_although_nobody_measured_it(nights: Path) -> None:
+    _, content = run_compare(nights, "support/always", "support/again", "--slack", "entity_accuracy=0.1")
+    (row,) = (row for row in content["comparisons"][0]["metrics"] if row["metric"] == "entity_accuracy")
+    assert (row["verdict"], row["reason"]) == ("cannot tell", "not measured")
+
+
+HOLLOW = [
+    pytest.param({"items": 4}, "too few sessions to say how sessions differ", id="a handful of turns"),
+    pytest.param({"failing": range(40), "late_ms": 90, "gates": []}, None, id="all failed, but errors are compared"),
+]
+
+
+@pytest.mark.parametrize(("over", "why"), HOLLOW)
+def test_a_comparison_of_nothing_is_not_green(nights: Path, make_night, over: dict, why: str | None) -> None:
+    args = ["compare", "support/always", str(make_night("odd", seed=5, **over)), "--out", str(nights)]
+    result = RUNNER.invoke(app, args)
+    if why is None:
+        assert result.exit_code == 1
+        assert re.search("error_rate.*worse", result.stdout)
+    else:
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"nothing of always can be compared: {why}" in result.stderr
+
+
 def test_other_definitions_and_empty_runs_are_refused(nights: Path) -> None:
     subject = run_subject(nights / "support" / "always")
     older = Subject("older", {**subject.facts, "metrics": 0}, subject.turns, subject.observed)
@@ -223,6 +256,25 @@ def test_the_variants_of_a_run_are_compared_by_item(make_night, reports: Path) -
         assert (code, one["base"]["label"], one["new"]["label"]) == (1, f"{axis} a", f"{axis} b")
         (row,) = (row for row in one["metrics"] if row["metric"] == "ttfa_ms.p50")
         assert (row["verdict"], row["paired"], row["n_base"]) == ("worse", True, 40)
+
+
+def test_the_first_option_of_the_scenario_is_the_base_whichever_came_first(make_night, reports: Path) -> None:
+    """Variants take turns, so that which one begins says nothing."""
+    variants = [{"name": name, "axes": {"prompt": name}} for name in ("now", "then")]
+    make_night("both", items=12, variants=(("then", 1.4), ("now", 1.0)))
+    run_dir = reports / "support" / "both"
+    (run_dir / "run.json").write_text(
+        json.dumps(json.loads((run_dir / "run.json").read_text()) | {"variants": variants})
+    )
+    for axis in ("variant", "prompt"):
+        _, content = run_compare(reports, "support/both", "--by", axis)
+        assert content["comparisons"][0]["base"]["label"] == f"{axis} now"
+
+
+def test_a_slack_that_is_a_share_of_nothing_is_none(nights: Path, make_night) -> None:
+    _, content = run_compare(nights, str(make_night("tiny", items=15, seed=8)), "support/always")
+    (row,) = (row for row in content["comparisons"][0]["metrics"] if row["metric"] == "ttfa_ms.p95")
+    assert (row["base"], row["slack"], row["verdict"]) == (None, None, "cannot tell")
 
 
 def test_tags_and_columns_are_axes_too(nights: Path) -> None:
@@ -296,3 +348,20 @@ def test_without_transcripts_the_page_says_so(nights: Path, make_night, tmp_path
     file = tmp_path / "c.html"
     RUNNER.invoke(app, ["compare", "support/always", str(new), "--out", str(nights), "--html", str(file)])
     assert "no transcript was kept" in file.read_text()
+
+
+def test_good_turns_by_other_limits_are_not_compared(make_night, reports: Path) -> None:
+    make_night("strict", seed=1, slo={"ttfa_ms": 500})
+    make_night("lax", seed=2, slo={"ttfa_ms": 900})
+    code, content = run_compare(reports, "support/strict", "support/lax", "--slack", "goodput_share=0.01")
+    (row,) = (row for row in content["comparisons"][0]["metrics"] if row["metric"] == "goodput_share")
+    assert (code, row["verdict"], row["reason"]) == (0, "not comparable", "a good turn is another one (slo)")
+
+
+@pytest.mark.parametrize("option", ["--html", "--markdown"])
+def test_a_page_that_cannot_be_written_is_a_sentence(nights: Path, tmp_path: Path, option: str) -> None:
+    (tmp_path / "file").write_text("")
+    args = ["compare", "support/always", "support/again", "--out", str(nights)]
+    result = RUNNER.invoke(app, [*args, option, str(tmp_path / "file" / "c")])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: cannot write {tmp_path / 'file' / 'c'}: Not a directory")

@@ -198,6 +198,40 @@ def test_a_turn_is_done_once():
     assert not made.turn_done("s00001", 0)
 
 
+@pytest.mark.parametrize(
+    ("rows", "leftover", "exact", "timed"),
+    [
+        pytest.param((0, 1, 2), 0, True, True, id="all done"),
+        pytest.param((0, 1), 0, False, True, id="one that never began"),
+        pytest.param((), 0, False, True, id="none"),
+        pytest.param((0, 1), 1, True, True, id="one left over"),
+        pytest.param((1,), 1, False, True, id="one left over and one that never began"),
+        pytest.param((), 2, False, False, id="left over, and nothing done"),
+        pytest.param((), 3, False, False, id="everything left over"),
+        pytest.param((0, 2), 1, False, False, id="left over, and done"),
+        pytest.param((0, 1, 2), 9, False, False, id="more left over than there was"),
+    ],
+)
+def test_a_session_ends_as_its_rows_say(rows, leftover, exact, timed):
+    for duration_s, can in ((None, exact), (60.0, timed)):
+        made = dealer(plans(1, turns=3), Closed(1, 0.0, (), duration_s))
+        (grant,) = dealt(made, 0)
+        assert made.turns_of(grant.name) == grant.turns
+        for position in rows:
+            made.turn_done(grant.name, position)
+        assert made.can_have_ended(grant.name, leftover) is can
+
+
+def test_a_session_is_given_back_only_when_nothing_is_dealt_any_more_and_nothing_of_it_was_done():
+    made = dealer(plans(2), Closed(2, 0.0))
+    first, second = dealt(made, 0)
+    made.turn_done(first.name, 0)
+    assert not made.can_be_returned(second.name)
+    made.stop(S)
+    assert made.can_be_returned(second.name)
+    assert not made.can_be_returned(first.name)
+
+
 def test_the_unfinished_turns_of_a_lost_worker_are_held_by_another():
     made = dealer(plans(2, turns=3), Closed(2, 0.0), slots={"a": 1, "b": 1})
     dealt(made, 0)
@@ -275,6 +309,22 @@ def test_of_a_timed_closed_run_nothing_is_left():
     dealt(made, 0)
     made.stop(5 * S)
     assert made.left(5 * S) == []
+
+
+def test_what_a_session_of_a_timed_closed_run_left_over_is_not_left():
+    made = dealer(plans(4, turns=2), Closed(1, 0.0, (), 5.0))
+    (first,) = dealt(made, 0)
+    made.session_done(first.name, leftover=1)
+    made.stop(5 * S)
+    assert made.left(5 * S) == []
+
+
+def test_of_two_moments_to_stop_the_first_counts():
+    made = dealer(endless(), Open(1.0, duration_s=9.0), most=1)
+    dealt(made, 0)
+    made.stop(2 * S)
+    made.stop(5 * S)
+    assert [left.due_ns for left in made.left(20 * S)] == [S, 2 * S]
 
 
 def test_of_a_timed_open_run_what_arrived_and_found_no_slot_is_left():

@@ -65,6 +65,7 @@ BAD = [
     pytest.param("rteval.ping", b'{"sent_ns":1e300}', "sent_ns: ", id="no whole number"),
     pytest.param("rteval.ping", b'{"sent_ns":9223372036854775808}', "sent_ns: ", id="beyond 64 bits"),
     pytest.param("rteval.batch", b'{"seq":0,"returned":[""]}', "returned.0: ", id="a name without letters"),
+    pytest.param("rteval.batch", b'{"seq":0}' + b"\n" * 20_001, "more than 20000 lines", id="lines without end"),
     pytest.param("rteval.bug", b'{"text":"' + b"x" * 20_001 + b'"}', "text: ", id="an essay"),
 ]
 
@@ -79,6 +80,21 @@ def test_what_is_said_of_a_bad_message_is_short_however_long_that_was():
     with pytest.raises(msg.MessageError) as error:
         msg.decode(msg.FROM_WORKER, "rteval.slots", b'{"slots":1,"' + b"x" * 10_000 + b'":2}')
     assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("message", "name", "break_"),
+    [
+        pytest.param(HELLO, "host", "?", id="a name"),
+        pytest.param(msg.Leaving(sentence=""), "sentence", "\n: ", id="a sentence"),
+        pytest.param(msg.Bug(text=""), "text", "\n: ", id="a traceback"),
+    ],
+)
+def test_what_a_worker_says_commands_no_terminal_and_no_ci_service(message, name, break_):
+    said = message.model_copy(update={name: "\x1b[2Jgone\x07\n::error::x ##vso[task.complete] \u202e"})
+    heard = msg.decode(msg.FROM_WORKER, message.kind, msg.encode(said))
+    rest = "::error" if break_ == "?" else ":error"
+    assert getattr(heard, name) == f"?[2Jgone?{break_}{rest}::x # #vso[task.complete] ?"
 
 
 def test_a_dataset_may_be_called_what_a_folder_may_be_called():

@@ -189,6 +189,28 @@ def test_a_metric_without_a_statistic_is_its_middle_and_its_tail(nights: Path) -
     assert history.notes == ["support: no run measured output_wer"]
 
 
+def test_a_share_of_good_turns_has_the_interval_of_its_summary(night) -> None:
+    folder = night(1, slo={"ttfa_ms": 900})
+    (scenario,) = read_history(folder.parents[1], metrics=["goodput_share"]).as_dict()["scenarios"]
+    point = scenario["runs"][0]["metrics"]["goodput_share"]
+    assert [point["low"], point["high"]] == summary_of(folder)["metrics"]["goodput_share"]["ci95"]["value"]
+
+
+DAMAGED = [
+    pytest.param({"culprit": {"who": "model"}}, "culprit", id="half a culprit"),
+    pytest.param({"culprit": "the model"}, "culprit", id="a culprit in words"),
+    pytest.param({"gates": [{"verdict": ["pass"]}]}, "gates", id="a verdict that is a list"),
+    pytest.param({"metrics": {"ttfa_ms": 5}}, "metrics.ttfa_ms", id="a metric that is a number"),
+]
+
+
+@pytest.mark.parametrize(("change", "what"), DAMAGED)
+def test_a_damaged_summary_is_left_out_and_named(change: dict[str, Any], what: str, some) -> None:
+    (folder,) = some(1)
+    (folder / "summary.json").write_text(json.dumps(summary_of(folder) | change))
+    assert list(read_history(folder.parents[1]).left_out) == [f"broken: summary.json is damaged: {what}"]
+
+
 # ---- the command ----
 
 
@@ -230,7 +252,8 @@ def test_json_on_stdout_is_one_object(nights: Path) -> None:
     found = json.loads(result.stdout)
     assert found["schema_version"] == 1
     assert found["scenarios"][0]["runs"][0]["metrics"].keys() == {"error_rate"}
-    assert found["scenarios"][0]["runs"][0]["gates"][0] == {"text": "ttfa_ms.p95 < 1200", "verdict": "pass"}
+    told = {"text": "ttfa_ms.p95 < 1200", "verdict": "pass", "missed": False}
+    assert found["scenarios"][0]["runs"][0]["gates"][0] == told
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ def test_markup_in_a_run_is_text(some, tmp_path: Path) -> None:
     assert "&lt;img src=x" in page
 
 
+def test_a_gate_that_only_warns_is_not_counted_as_missed(night, tmp_path: Path) -> None:
+    gates = ["ttfa_ms.p50 < 1", {"gate": "ttfa_ms.p50 < 2", "severity": "warn"}]
+    page = page_of(night(1, gates=gates).parents[1], tmp_path / "t.html")
+    assert "1 of 2 gates did not hold" in page
+
+
 def test_an_empty_history_is_a_page(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
     assert "There is no finished run." in page_of(tmp_path / "reports", tmp_path / "t.html")

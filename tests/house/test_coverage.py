@@ -32,6 +32,7 @@ TESTS = [
     "tests/scenario/test_plan.py",
     "tests/simulator/test_serving.py",
     "tests/stats",
+    "tests/variants/test_side_by_side.py",
 ]
 
 

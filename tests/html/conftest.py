@@ -200,6 +200,12 @@ def metrics_of(turns: pd.DataFrame) -> dict[str, Any]:
                 "max": stats.max,
                 "withheld": dict(stats.withheld),
             }
+            if stats.n >= 5:
+                found[name]["ci95"] = {
+                    stat: [0.9 * value, 1.1 * value]
+                    for stat in ("mean", "p50", "p90", "p95")
+                    if (value := found[name][stat]) is not None
+                }
         else:
             found[name] = {"n": 0, "left_out": 0, "unit": metric.unit, "value": None, "reason": "not measured"}
     if counted:

@@ -191,6 +191,17 @@ def opened(browser, tmp_path, make_run):
         tab.close()
 
 
+@pytest.fixture(scope="module")
+def many(browser, tmp_path_factory, make_run):
+    """One page for tests that only search its table."""
+    run = make_run(n=48, failing=0.1)
+    path = tmp_path_factory.mktemp("many") / "report.html"
+    write_html(path, **run.arguments)
+    tab = Tab(browser, path)
+    yield tab, run
+    tab.close()
+
+
 def test_a_page_that_breaks_its_policy_would_be_noticed(browser, tmp_path):
     """The other tests find no complaint; this one shows that they would."""
     path = tmp_path / "bad.html"
@@ -238,28 +249,34 @@ def test_the_page_draws_without_a_word_in_the_console_or_on_the_network(opened, 
         pytest.param({"model": "open", "in_vain": 3}, id="open, some in vain"),
     ],
 )
-@pytest.mark.parametrize("width", [360, 1200])
-def test_the_pictures_of_a_load_run_are_drawn_on_every_screen(browser, make_load_run, options, width):
+def test_the_pictures_of_a_load_run_are_drawn_on_every_screen(browser, make_load_run, options):
     folder = make_load_run(**options)
     judge(folder)
-    tab = Tab(browser, folder / "report.html", width=width)
-    try:
-        for canvas in ("sessions", "starts", "start-lag", "health-send", "health-cpu"):
-            drawn = f"document.getElementById('{canvas}').getContext('2d')"
-            assert tab.run(f"{drawn}.getImageData(0, 0, 600, 300).data.some(Boolean)"), canvas
-        marks = "Object.keys(Chart.getChart('sessions').options.plugins.annotation.annotations)"
-        assert "warmup" in tab.run(marks)
-        assert ("moment0" in tab.run(marks)) == ("lost" in options)
-        assert tab.run("document.documentElement.scrollWidth") <= width
-        assert tab.complaints == []
-    finally:
-        tab.close()
+    for width in (360, 1200):
+        tab = Tab(browser, folder / "report.html", width=width)
+        try:
+            for canvas in ("sessions", "starts", "start-lag", "health-send", "health-cpu"):
+                drawn = f"document.getElementById('{canvas}').getContext('2d')"
+                assert tab.run(f"{drawn}.getImageData(0, 0, 600, 300).data.some(Boolean)"), (canvas, width)
+            marks = "Object.keys(Chart.getChart('sessions').options.plugins.annotation.annotations)"
+            assert "warmup" in tab.run(marks)
+            assert ("moment0" in tab.run(marks)) == ("lost" in options)
+            halves = "Chart.getChart('sessions').scales.y.ticks.some((tick) => tick.value % 1)"
+            assert tab.run(halves) is False, "sessions have no halves"
+            assert tab.run("document.documentElement.scrollWidth") <= width
+            assert tab.complaints == []
+        finally:
+            tab.close()
 
 
 @pytest.mark.parametrize("width", [360, 768])
 def test_a_narrow_screen_scrolls_in_one_direction_only(opened, width):
     tab, _run = opened(n=40, width=width)
     assert tab.run("document.documentElement.scrollWidth") <= width
+    # Tables that become lists on a phone have nothing beside the screen either.
+    stacked = "[...document.querySelectorAll('.scroll:has(> .stack)')]"
+    cut = f"{stacked}.filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.ariaLabel)"
+    assert width > 760 or tab.run(cut) == []
 
 
 def test_light_and_dark_differ_and_print_is_light(opened):
@@ -352,6 +369,33 @@ def test_an_item_opens_by_keyboard_and_shows_what_happened_when(opened):
     assert tab.complaints == []
 
 
+def test_escape_closes_the_turn_that_one_reads(opened):
+    tab, _run = opened(n=12, failing=0.0)
+    tab.run("document.querySelectorAll('#turn-table .open')[3].click()")
+    tab.run("document.querySelectorAll('#turn-table .open')[5].click()")
+    tab.run("document.querySelectorAll('#turn-table .open')[3].focus()")
+    tab.press("Escape", 27)
+    left = "[...document.querySelectorAll('#turn-table .detail')].map((line) => line.previousSibling.dataset.row)"
+    assert tab.run(left) == ["5"]
+    assert tab.run("document.activeElement.closest('tr').dataset.row") == "3"
+    assert tab.complaints == []
+
+
+def test_without_scripts_a_plot_is_said_in_words(browser, tmp_path, make_run):
+    path = tmp_path / "report.html"
+    write_html(path, **make_run(n=30).arguments)
+    still = re.sub(r"<script>.*?</script>", "", path.read_text("utf-8"), flags=re.DOTALL)
+    path.write_text(still.replace("<html ", "<html data-drawn ", 1), "utf-8")
+    tab = Tab(browser, path)
+    try:
+        assert tab.run("[...document.querySelectorAll('canvas')].filter((box) => box.offsetParent).length") == 0
+        said = tab.run("[...document.querySelectorAll('.plot p')].map((words) => words.innerText)")
+        assert any(words.startswith("Histogram of ttfa_ms over") for words in said)
+        assert len(said) == tab.run("document.querySelectorAll('canvas').length")
+    finally:
+        tab.close()
+
+
 def test_a_link_in_the_page_opens_its_turn(opened):
     tab, run = opened(n=120, failing=0.0)
     link = "document.querySelector('#transcripts a[href^=\"#turn=\"]')"
@@ -392,8 +436,8 @@ def test_the_address_of_a_turn_can_be_passed_on(browser, tmp_path, make_run):
         pytest.param("<script>", lambda turn: False, id="no column"),
     ],
 )
-def test_the_table_filters_by_comparisons(opened, query, holds):
-    tab, run = opened(n=48, failing=0.1)
+def test_the_table_filters_by_comparisons(many, query, holds):
+    tab, run = many
     change = "(() => {{ const box = document.getElementById('turn-search'); box.value = {}; "
     tab.run(change.format(json.dumps(query)) + "box.dispatchEvent(new Event('input')); })()")
     rounded = run.turns.assign(ttfa_ms=run.turns["ttfa_ms"].round(1))

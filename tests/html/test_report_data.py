@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from importlib.resources import files
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from rteval.reporting.html import figures, turn_table
+from rteval.reporting.html.compare import overlaid
 from rteval.reporting.html.figures import figures_of, histogram, limits_of
+from rteval.reporting.html.numbers import counted_in, definition_of, unit_of
 from rteval.reporting.html.turn_table import size, turn_columns
 from rteval.reporting.html.wording import THIN_SPACE, duration, number
 
@@ -167,6 +170,8 @@ def test_columns_of_the_dataset_that_find_no_room_are_named(make_run):
         pytest.param(0.25, "ratio", 8, "2 of 8", id="share of few"),
         pytest.param(1.5, "1/s", None, f"1.50{THIN_SPACE}per s", id="rate"),
         pytest.param(12345, "tokens", None, f"12{THIN_SPACE}345", id="count"),
+        pytest.param(0.00004, "ratio", None, f"<0.01{THIN_SPACE}%", id="a small share is not zero"),
+        pytest.param(-0.004, "ms", None, f">-0.01{THIN_SPACE}ms", id="a small difference is not zero"),
     ],
 )
 def test_numbers_are_worded_for_people(value, unit, n, text):
@@ -178,3 +183,43 @@ def test_numbers_are_worded_for_people(value, unit, n, text):
 )
 def test_lengths_of_time_are_worded_for_people(seconds, text):
     assert duration(seconds).replace(THIN_SPACE, " ") == text
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "unit", "counted"),
+    [
+        pytest.param("error_rate", {}, "ratio", 4, id="a share of turns"),
+        pytest.param("checks.polite", {}, "ratio", 4, id="a check"),
+        pytest.param("input_wer", {}, "ratio", None, id="a share of words"),
+        pytest.param("entity_accuracy", {}, "ratio", None, id="a share of entities"),
+        pytest.param("rtf", {}, None, None, id="a ratio that is no share"),
+        pytest.param("output_clipped_share.max", {}, "ratio", None, id="the largest of the shares of turns"),
+        pytest.param("ttfa_ms.p95", {}, "ms", None, id="a time"),
+        pytest.param("scorers.polite.pass_rate", {"unit": "ratio", "of": "pass"}, "ratio", 4, id="a scorer's share"),
+        pytest.param("scorers.x.wer", {"unit": "ratio", "of": "a", "per": "b"}, "ratio", None, id="a scorer's words"),
+        pytest.param("scorers.brevity.max", {"unit": "words"}, "words", 4, id="a scorer's number"),
+    ],
+)
+def test_a_share_is_told_from_a_ratio_and_counted_in_what_it_is_a_share_of(name, entry, unit, counted):
+    assert unit_of(name, entry) == unit
+    assert counted_in(name, 4, entry) == counted
+
+
+def test_what_a_scorer_measures_it_says_itself():
+    assert definition_of("scorers.brevity.mean_words", {"definition": "words per answer"}) == "words per answer"
+    assert definition_of("scorers.brevity.mean_words") == "mean_words of the scorer 'brevity'"
+    assert definition_of("ttfa_ms.p95", {}).startswith("time to first audio")
+
+
+def test_both_sides_of_a_comparison_stand_in_the_bins_that_they_belong_to():
+    base, new = np.array([100.0, 101.0, 119.0, 150.0]), np.array([140.0, 160.0])
+    figure = overlaid("ttfa_ms", ("base", "new"), (base, new), "f")
+    for series, samples in zip(figure["series"], (base, new), strict=True):
+        points = series["points"]
+        assert series["stepped"], "a point holds up to the next one"
+        drawn = [(low, high, share) for (low, share), (high, _share) in pairwise(points) if low < high]
+        for low, high, share in drawn:
+            inside = (samples >= low) & ((samples < high) | (high == points[-1][0]))
+            assert share == round(float(inside.mean()) * 100, 2), (low, high)
+        assert sum(share for _low, _high, share in drawn) == 100
+        assert points[0][1] == points[-1][1] == 0

@@ -358,7 +358,7 @@ def test_a_gate_says_what_else_it_was_judged_by(tmp_path, make_run):
     text = " ".join(rows[0][1].split())
     for words in ("only turns with tag <digits>", "baseline 980 ms (n 24)", "a miss only warns"):
         assert words in text
-    assert "95.0 % interval of the change: -12.0 to 80.5 ms" in text
+    assert "95 % interval of the change: -12.0 to 80.5 ms" in text
 
 
 def test_a_gate_that_only_warns_is_not_counted_as_missed(tmp_path, make_run):
@@ -439,3 +439,32 @@ def test_the_page_of_a_big_run_stays_small(tmp_path, make_run, n, limit):
     assert shown["rows"] is None
     assert shown["step_ms"] is not None
     assert "for want of room" in text
+
+
+def test_a_single_number_stands_under_no_statistic(page):
+    report, _run = page()
+    heads = {row[0]["data-metric"]: set() for row in report.all("tr") if row[0].get("data-metric")}
+    names: set[str] = set()
+    stat = ""
+    for tag, attrs, texts in report.elements:
+        if tag == "thead":
+            names = set()
+        elif tag == "th" and attrs.get("scope") == "col":
+            names.add("".join(texts))
+        elif tag == "tr":
+            stat = attrs.get("data-metric") or ""
+        elif tag == "td" and stat and attrs.get("data-stat"):
+            assert attrs["data-stat"].replace("_", " ") in names, (stat, attrs["data-stat"])
+            heads[stat].add(attrs["data-stat"])
+    assert {"value", "n", "left_out"} in heads.values()
+
+
+def test_the_facts_say_how_sessions_were_set_up(tmp_path, make_run):
+    run = make_run(n=4)
+    session = {"voice": "alloy", "turn_detection": {"type": "server_vad", "eagerness": None}, "tools": [], "raw": {}}
+    run.run["scenario"] |= {"gate_lines": [7], "resolved": {"session": session, "load": {"sessions": 8, "stages": []}}}
+    write_html(tmp_path / "report.html", **run.arguments)
+    facts = Page((tmp_path / "report.html").read_text("utf-8")).section("facts")
+    assert 'turn_detection{"type": "server_vad"}' in facts
+    assert "eagerness" not in facts
+    assert "gate_lines" not in facts

@@ -65,6 +65,8 @@ REFUSED = [
     pytest.param({"gate": "error_rate <= 0.01", "inconclusive": "skip"}, "is not fail or pass", id="inconclusive"),
     pytest.param({"gate": "error_rate <= 0.01", "where": "billing"}, "is not a mapping of columns", id="where"),
     pytest.param({"gate": "error_rate <= 0.01", "where": {"tag": [None]}}, "is not a mapping of columns", id="null"),
+    pytest.param({"gate": "error_rate <= 0.01", "where": {"tag": []}}, "is not a mapping of columns", id="no value"),
+    pytest.param({"gate": "ttfa_ms.p50 > baseline * 0"}, "leaves nothing of the baseline", id="no baseline left"),
     pytest.param({"gate": "turns_per_s > 1", "where": {"tag": "a"}}, "is no number of single turns", id="whole run"),
     pytest.param({"gate": "connect_ms.p50 < 9", "where": {"tag": "a"}}, "is no number of single turns", id="sessions"),
     pytest.param({"gate": "error_rate == 0", "confidence": 0.9}, "an interval, which nothing equals", id="equal"),
@@ -121,6 +123,7 @@ LEAST = [
     pytest.param(gate("input_wer <= 0.1", confidence=0.95), 5, id="words are more than turns"),
     pytest.param(gate("error_rate <= 0.01", confidence=0.95), 381, id="share"),
     pytest.param(gate("checks.pass_rate >= 0.95", confidence=0.95), 73, id="share from below"),
+    pytest.param(gate("entity_accuracy >= 0.95", confidence=0.95), 5, id="entities are more than turns"),
 ]
 
 
@@ -128,6 +131,24 @@ LEAST = [
 def test_the_fewest_turns_with_which_a_gate_can_pass(confident: Gate, least: int) -> None:
     assert least_n(confident) == least
     assert [found for found, _ in undecidable([confident], least - 1)] == [confident]
+
+
+SESSIONS = [
+    pytest.param(gate("session_ready_ms.p95 < 900"), 4, "p95 needs 20 sessions, 4 are planned", id="p95 of sessions"),
+    pytest.param(gate("session_ready_ms.p95 < 900"), None, None, id="how many there will be is not known"),
+    pytest.param(gate("drop_rate <= 0.1", confidence=0.9), 20, "cannot pass below 25 sessions, 20", id="share"),
+    pytest.param(gate("ttfa_ms.p50 < baseline"), 4, "needs 5 sessions, 4 are planned", id="turns in few sessions"),
+    pytest.param(gate("ttfa_ms.mean < 9", confidence=0.9), 4, "needs 5 sessions, 4 are planned", id="an interval"),
+    pytest.param(gate("ttfa_ms.p50 < baseline"), 5, None, id="turns in enough sessions"),
+    pytest.param(gate("turns_per_s > 1"), 1, None, id="the whole run"),
+    pytest.param(gate("input_tokens < 9"), 1, None, id="tokens"),
+]
+
+
+@pytest.mark.parametrize(("one", "sessions", "why"), SESSIONS)
+def test_few_sessions_decide_nothing_however_many_turns_they_have(one: Gate, sessions: int | None, why: str) -> None:
+    found = undecidable([one], 300, sessions)
+    assert [sentence.endswith(why) or why in sentence for _, sentence in found] == ([True] if why else [])
 
 
 def test_more_turns_asked_for_than_planned_cannot_be_decided() -> None:
@@ -358,3 +379,12 @@ def test_what_else_differs_is_told_with_every_verdict() -> None:
     assert judged(gate(SLOWER), 900.0, Told(versus)).note == "not fair: other dialects"
     red = Versus(1000.0, 30, Made(1000.0, 1250.0, (150.0, 350.0)), unfair=("other dialects",))
     assert (judged(gate(SLOWER), 1250.0, Told(red)).reason or "").endswith("allowed is +100; not fair: other dialects")
+
+
+def test_a_scorers_metric_may_have_an_interval_a_baseline_and_turns() -> None:
+    for options in ({"confidence": 0.9}, {"where": {"tag": "billing"}}, {"gate": "scorers.tone.warm >= baseline"}):
+        found = Gate.parse({"gate": "scorers.tone.warm >= 0.5", **options}, checks=("scorers.tone.warm",))
+        assert found.metric == "scorers.tone.warm"
+        assert undecidable([found], 30, 30) == []
+    (named,) = undecidable([Gate.parse("scorers.tone.warm > 0", checks=("scorers.tone.warm",))], 0)
+    assert named[1] == "scorers.tone.warm needs 1 turns, 0 are planned"

@@ -79,6 +79,20 @@ def test_a_limit_on_sessions_does_not_switch_off_the_others(ended: Any) -> None:
     assert "limits.turns" in detail
 
 
+def test_in_a_timed_run_a_target_that_lets_nobody_in_is_called_once_a_second_from_each_place(ended: Any) -> None:
+    target = "target={provider: custom, url: 'ws://127.0.0.1:1/v1/realtime'}"
+    judgement = ended(target, "load={sessions: 3, ramp_s: 0, duration_s: 1.5, pacing: fast}")
+    assert (judgement.exit_code, judgement.summary["state"]) == (3, "refused")
+    assert 3 <= len(pd.read_parquet(judgement.run_dir / "sessions.parquet")) <= 6
+    assert set(outcomes(judgement)) == {"refused"}
+
+
+@pytest.mark.parametrize("engine", ["asyncio", "locust"])
+def test_where_there_is_no_uvloop_the_loop_is_asyncios_own(ended: Any, monkeypatch: Any, engine: str) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert outcomes(ended(f"load.engine={engine}")) == ["ok"] * 3
+
+
 def test_the_peak_is_counted_as_sessions_open_and_not_sampled(desk: Any, plain_server: Simulator) -> None:
     """A run of less than a second has no sample before its end, when none is open any more."""
     maker = desk(plain_server.url)

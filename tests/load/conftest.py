@@ -50,8 +50,8 @@ class Ear:
     def message(self, *what: Any) -> None:
         self.heard.append(("message", *what))
 
-    def gone(self, worker: str) -> None:
-        self.heard.append(("gone", worker))
+    def gone(self, worker: str, why: str) -> None:
+        self.heard.append(("gone", worker, why))
 
     def master_lost(self) -> None:
         self.heard.append(("lost",))

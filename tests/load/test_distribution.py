@@ -18,6 +18,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from rteval.simulator.process import Simulator
+
 ROOT = Path(__file__).parents[2]
 SCENARIO = """\
 name: fleet
@@ -251,6 +253,8 @@ def test_a_killed_master_leaves_shards_that_can_be_reported(start: Start, scenar
     turns = turns_of(folder)
     assert len(turns) >= 6
     assert turns["item"].is_unique
+    # The embedded server went with its master, and that is no fault of a target.
+    assert set(turns["outcome"]) == {"ok"}
     assert run_json(folder)["state"] == "partial"
     assert not (folder / "copies").exists()
 
@@ -342,10 +346,23 @@ def bound(start: Start, scenario: Path, tmp_path: Path) -> Callable[..., tuple[R
     return begin
 
 
-def test_only_a_worker_with_the_join_token_and_the_same_data_takes_part(
-    start: Start, bound: Any, scenario: Path, tmp_path: Path
+TOKEN = {"RTEVAL_JOIN_TOKEN": "the right token of this run"}
+KEY = "0123456789-a-key-of-the-target"
+
+
+@pytest.fixture
+def keyed_server(scenario: Path) -> Iterator[Simulator]:
+    behaviour = {"ttfa_ms": 100, "speed": 20}
+    with Simulator(datasets=[scenario.parent / "prompts"], behaviour=behaviour, api_key=KEY) as server:
+        yield server
+
+
+def test_only_a_worker_with_the_join_token_the_same_data_and_a_credential_takes_part(
+    start: Start, bound: Any, keyed_server: Simulator, tmp_path: Path
 ) -> None:
-    master, address = bound("--expect-workers", "1", "--expect-workers-max-wait", "60")
+    url = f"{keyed_server.url}/openai/v1/realtime?model=m"
+    target = f"target={{provider: custom, url: '{url}', auth: api_key, api_key_env: FLEET_KEY}}"
+    master, address = bound("--expect-workers", "1", "--expect-workers-max-wait", "60", "--set", target)
     stranger = start("worker", "--master", address, "--max-wait", "20", RTEVAL_JOIN_TOKEN="another token, also long")
     assert stranger.wait() == 2
     assert "join token" in stranger.err
@@ -361,10 +378,17 @@ def test_only_a_worker_with_the_join_token_and_the_same_data_takes_part(
     assert wrong.wait() == 2
     assert "is not the master's" in wrong.err
 
-    right = start("worker", "--master", address, "--out", out, RTEVAL_JOIN_TOKEN="the right token of this run")
+    poor = start("worker", "--master", address, **TOKEN)
+    assert poor.wait() == 2
+    assert "FLEET_KEY" in poor.err
+
+    right = start("worker", "--master", address, "--out", out, **TOKEN, FLEET_KEY=KEY)
     assert right.wait() == 0, right.err
     assert master.wait() == 0, master.err
     assert "is not the master's" in master.err
+    assert "FLEET_KEY" in master.err
+    assert KEY not in master.err + right.err
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert "the right token of this run" not in master.err + right.err + stranger.err
     assert len(turns_of(run_folder(tmp_path / "out"))) == 40
     # The master has everything, so the worker keeps nothing, not even a folder.
@@ -444,9 +468,6 @@ def test_what_cannot_be_is_said_in_one_sentence_and_leaves_no_folder(
     assert run.wait() == 2, run.err
     assert sentence in run.err
     assert not (tmp_path / "out").exists()
-
-
-TOKEN = {"RTEVAL_JOIN_TOKEN": "the right token of this run"}
 
 
 def test_a_worker_whose_disk_is_full_ends_the_run_with_its_sentence_and_not_as_a_bug(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,13 +43,18 @@ class Office:
     superseded_sessions: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     wanted: int = 0
+    among: Collection[str] | None = None
     batches: dict[str, int] = field(default_factory=dict)
+    dismissed: list[str] = field(default_factory=list)
 
     def send(self, worker: str, kind: str, data: bytes) -> None:
         self.said.append((worker, msg.decode(msg.FROM_MASTER, kind, data)))
 
-    def want(self, users: int) -> None:
-        self.wanted = users
+    def want(self, users: int, workers: Collection[str] | None = None) -> None:
+        self.wanted, self.among = users, workers
+
+    def dismiss(self, worker: str) -> None:
+        self.dismissed.append(worker)
 
     def received(self, worker: str, line: bytes, record: Record) -> None:
         self.records.append(record)
@@ -98,21 +104,22 @@ def office(kind: type[Office] = Office) -> Office:
     return made
 
 
-def turn(worker: str, session: str, position: int = 0) -> TurnRecord:
+def turn(worker: str, session: str, position: int = 0, **more: Any) -> TurnRecord:
+    """The row of a turn of ``plans``."""
+    planned = {"run_id": "r", "item": f"i{int(session[1:6])}-{position}"}
     return TurnRecord(
-        run_id="r",
         worker=worker,
         session=session,
         turn=position,
-        item="i",
         modality="text",
         dialect="ga",
         outcome=Outcome.OK,
+        **planned | more,
     )
 
 
-def session(worker: str, name: str) -> SessionRecord:
-    return SessionRecord(run_id="r", worker=worker, session=name, dialect="ga", turns=1, outcome="ready")
+def session(worker: str, name: str, **more: Any) -> SessionRecord:
+    return SessionRecord(run_id="r", worker=worker, session=name, dialect="ga", turns=1, outcome="ready", **more)
 
 
 def dealer(sessions: Iterator[SessionPlan], at_once: int) -> Dealer:
@@ -160,6 +167,11 @@ STRAYS = [
     pytest.param(turn("w2", "s00000"), id="in another's name"),
     pytest.param(turn("w1", "s00000", 7), id="of a turn that was not planned"),
     pytest.param(session("w1", "s00099"), id="a session that was not granted"),
+    pytest.param(turn("w1", "s00000", item="i7-0"), id="of another item"),
+    pytest.param(turn("w1", "s00000", attempt=2), id="of another time that the item is run"),
+    pytest.param(turn("w1", "s00000", variant="b"), id="of another variant"),
+    pytest.param(turn("w1", "s00000", run_id="q"), id="of another run"),
+    pytest.param(session("w1", "s00000", variant="b"), id="a session of another variant"),
 ]
 
 
@@ -174,14 +186,14 @@ def test_a_record_that_was_not_asked_for_is_not_taken(stray: Record) -> None:
         made.ships("a", stray, turn("w1", "s00000"), turn("w1", "s00000"), ended=("s00000",))
         await over(made, running, "a")
         assert made.records == [turn("w1", "s00000")]
-        assert made.fleet.strays == 2
+        assert made.incidents == ["w1 on box sent 2 records that nobody had asked for; they were not taken"]
 
     asyncio.run(main())
 
 
 GARBLED = [
     pytest.param(lambda made: made.fleet.message("a", "rteval.slots", b"{"), "what no worker sends", id="no JSON"),
-    pytest.param(lambda made: made.ships("a", seq=5), "0 to 4 did not arrive", id="a gap"),
+    pytest.param(lambda made: made.ships("a", seq=5), "number 5 when number 0 was due", id="a gap"),
     pytest.param(
         lambda made: made.hears("a", msg.Batch(seq=0, lines=(b"{}",))), "cannot be read", id="a line that is no record"
     ),
@@ -211,6 +223,121 @@ def test_a_worker_that_is_not_understood_is_out_and_its_sessions_are_held_again(
     asyncio.run(main())
 
 
+LIES = [
+    pytest.param(lambda made: made.ships("a", ended=("s00007",)), "that it did not hold", id="ended, never held"),
+    pytest.param(lambda made: made.ships("a", ended=("s00000",)), "records say otherwise", id="ended without rows"),
+    pytest.param(
+        lambda made: made.hears("a", msg.Batch(seq=0, ended=(msg.EndedSession(name="s00000", leftover=2),))),
+        "records say otherwise",
+        id="everything left over",
+    ),
+    pytest.param(
+        lambda made: (
+            made.ships("a", turn("w1", "s00000", 1)),
+            made.hears("a", msg.Batch(seq=1, ended=(msg.EndedSession(name="s00000", leftover=1),))),
+        ),
+        "records say otherwise",
+        id="left over, and done",
+    ),
+    pytest.param(
+        lambda made: made.ships("a", *[turn("w1", "s00099")] * 2000), "went on sending", id="thousands of strays"
+    ),
+    pytest.param(
+        lambda made: made.hears("a", msg.Batch(seq=0, returned=("s00000",))), "gave back a session", id="given back"
+    ),
+    pytest.param(lambda made: made.hears("a", msg.Drained(turns=0, sessions=0)), "said rteval.drained", id="done"),
+    pytest.param(
+        lambda made: made.ships("a", turn("w1", "s00000", started_ns=-1)), "of another time", id="before all time"
+    ),
+    pytest.param(
+        lambda made: made.ships("a", turn("w1", "s00000", first_audio_ns="x")), "of another time", id="no time at all"
+    ),
+    pytest.param(
+        lambda made: made.ships("a", HealthSample(worker="w1", at_ns=2**62)), "of another time", id="in a century"
+    ),
+]
+
+
+@pytest.mark.parametrize(("lie", "why"), LIES)
+def test_a_worker_that_says_what_cannot_be_is_out_and_its_turns_are_run_by_the_others(lie: Any, why: str) -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a", slots=1)
+        made.fleet.deal(dealer(plans(1, turns=2), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.joins("b", slots=1)
+        lie(made)
+        assert why in made.incidents[-1]
+        assert made.dismissed == ["a"]
+        had = len(made.records)
+        await until(lambda: made.granted("b"))
+        rows = [turn("w2", "s00000.2", position, item=f"i0-{position}") for position in range(2 - had)]
+        made.ships("b", *rows, ended=("s00000.2",))
+        await until(lambda: made.told("b", msg.Drain))
+        made.hears("b", msg.Drained(turns=len(rows), sessions=0))
+        async with asyncio.timeout(20):
+            await running
+        assert len(made.records) == 2
+
+    asyncio.run(main())
+
+
+def test_a_session_has_one_record_and_a_worker_no_more_health_than_seconds() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(1), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        samples = [HealthSample(worker="w1", at_ns=time.perf_counter_ns() + number) for number in range(500)]
+        made.ships("a", *[session("w1", "s00000")] * 5, *samples, turn("w1", "s00000"), ended=("s00000",))
+        await over(made, running, "a")
+        kinds = [type(record) for record in made.records]
+        assert (kinds.count(SessionRecord), kinds.count(TurnRecord)) == (1, 1)
+        assert kinds.count(HealthSample) < 100
+        assert "records that nobody had asked for" in made.incidents[0]
+
+    asyncio.run(main())
+
+
+def test_only_who_is_warm_has_slots() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(1), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        made.hears("b", HELLO)
+        made.hears("b", msg.Ready(ok=True))
+        await until(lambda: made.among == {"a"})
+        made.hears("b", msg.Warm(clock_offset_ns=0, round_trip_ns=1))
+        await until(lambda: made.among == {"a", "b"})
+        made.ships("a", turn("w1", "s00000"), ended=("s00000",))
+        await over(made, running, "a", "b")
+        assert made.among is None
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_floods_its_master_is_out() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a", slots=1)
+        gone: list[bool] = []
+        made.fleet.deal(dealer(plans(1), 1), nobody=lambda: gone.append(True))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        for _ in range(5000):
+            made.hears("a", msg.Ping(sent_ns=0))
+        async with asyncio.timeout(20):
+            await running
+        assert "messages at once" in made.incidents[0]
+        assert gone == [True]
+
+    asyncio.run(main())
+
+
 def test_what_a_lost_worker_had_not_finished_goes_to_the_others_and_its_later_words_do_not_count() -> None:
     async def main() -> None:
         made = office()
@@ -230,7 +357,7 @@ def test_what_a_lost_worker_had_not_finished_goes_to_the_others_and_its_later_wo
         await until(lambda: len(made.granted("b")) == 2)
         again = made.granted("b")[1]
         assert again == f"{ours}.2"
-        made.ships("b", turn("w2", again, 0), ended=(again,))
+        made.ships("b", turn("w2", again, 0, item=f"i{int(ours[1:6])}-1"), ended=(again,))
         await until(lambda: made.told("b", msg.Drain))
         made.hears("b", msg.Drained(turns=3, sessions=0))
         await running
@@ -337,13 +464,14 @@ def test_waiting_ends_when_it_is_of_no_use() -> None:
 def test_health_from_before_the_run_is_none_of_it() -> None:
     async def main() -> None:
         made = office()
+        now_ns = time.perf_counter_ns()
         made.joins("a")
-        made.ships("a", HealthSample(worker="w1", at_ns=1))
+        made.ships("a", HealthSample(worker="w1", at_ns=now_ns))
         made.fleet.deal(dealer(plans(1), 1))
-        made.ships("a", HealthSample(worker="w1", at_ns=2))
+        made.ships("a", HealthSample(worker="w1", at_ns=now_ns + 1))
         running = asyncio.create_task(made.fleet.run())
         await until(lambda: made.granted("a"))
-        during = HealthSample(worker="w1", at_ns=3)
+        during = HealthSample(worker="w1", at_ns=now_ns + 2)
         made.ships("a", during, turn("w1", "s00000"), ended=("s00000",))
         await over(made, running, "a")
         assert made.records == [during, turn("w1", "s00000")]

@@ -52,6 +52,13 @@ def test_a_worker_that_ends_without_a_word_is_told_of(ended: Ended) -> None:
     assert ended("os._exit(3)", 1) == ["worker process 1 ended with exit code 3: it said nothing"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+def test_a_worker_that_was_killed_is_told_of_by_the_signal(ended: Ended) -> None:
+    assert ended("import signal; os.kill(os.getpid(), signal.SIGKILL)", 1) == [
+        "worker process 1 was ended by SIGKILL: it said nothing"
+    ]
+
+
 def test_a_worker_whose_master_dies_before_it_has_joined_ends_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from rteval.client import kernel_timer
 from rteval.load.health import HealthMeter
 from rteval.load.stamps import StampProbe
 from rteval.records import HealthSample, kept_ranks
@@ -83,7 +84,7 @@ def test_the_probe_leaves_nothing_open(loop_factory: Any) -> None:
 
 
 def test_where_there_is_no_such_timer_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(kernel_timer, "_LIBC", None)
     lags: list[int] = []
 
     async def hold() -> None:

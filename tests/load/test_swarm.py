@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from rteval.load.charts import Event
 from rteval.load.swarm import LocalSwarm, Slots
 
 Run = Callable[..., Any]
@@ -158,7 +159,7 @@ def test_a_swarm_that_was_quit_takes_orders_without_a_word(in_hall: Run) -> None
         await swarm.quit()
         await swarm.quit()
         swarm.want(3)
-        swarm.fire("rteval/ttfa_ms", 1.0)
+        swarm.fire([Event("rteval/ttfa_ms", 1.0)])
 
     in_hall(body)
 

@@ -22,6 +22,7 @@ import pytest
 from websockets.sync.client import connect
 
 from rteval.errors import UsageError
+from rteval.load.charts import Event
 from rteval.load.swarm import LocalSwarm, MasterSwarm, UiOptions, WorkerSwarm
 
 Run = Callable[..., Any]
@@ -127,7 +128,7 @@ def test_every_tab_has_its_answer_while_it_runs_and_after(in_hall: Run, path: st
         async with page(hall) as p:
             assert (await p.ask("GET", path))[0] == 200
             p.swarm.want(5)
-            p.swarm.fire("rteval/ttfa_ms", 200.0, error="timeout")
+            p.swarm.fire([Event("rteval/ttfa_ms", 200.0, error="timeout", headline=True)])
             await hall.until(lambda: p.rows.open == 5)
             assert (await p.ask("GET", path))[0] == 200
             p.swarm.show_stopped()
@@ -202,9 +203,9 @@ def test_what_is_measured_stands_in_the_table_and_only_the_headline_in_its_last_
             p.swarm.want(1)
             await hall.until(lambda: p.rows.open)
             for number in range(100):
-                p.swarm.fire("rteval/ttfa_ms", 200.0 + number, size=10)
-                p.swarm.fire("rteval/connect_ms", 10.0, headline=False)
-            p.swarm.fire("rteval/ttfa_ms", None, error="timeout: no event for 30 s")
+                p.swarm.fire([Event("rteval/ttfa_ms", 200.0 + number, size=10, headline=True)])
+                p.swarm.fire([Event("rteval/connect_ms", 10.0)])
+            p.swarm.fire([Event("rteval/ttfa_ms", None, error="timeout: no event for 30 s", headline=True)])
             await p.until("/stats/failures/csv", "timeout")
             found = await p.stats()
             rows = {row["name"]: row for row in found["stats"]}
@@ -222,7 +223,7 @@ def test_errors_that_never_repeat_do_not_fill_the_memory(in_hall: Run) -> None:
     async def body(hall: Any) -> None:
         async with page(hall) as p:
             for number in range(2000):
-                p.swarm.fire("rteval/turn", None, error=f"request {number} failed")
+                p.swarm.fire([Event("rteval/turn", None, error=f"request {number} failed", headline=True)])
             await p.until("/stats/failures/csv", "other errors")
             found = await p.stats()
             assert len(found["errors"]) <= 501
@@ -240,7 +241,7 @@ def test_what_workers_measure_reaches_the_masters_page(in_hall: Run) -> None:
         await worker.start()
         master.want(3)
         for _ in range(30):
-            worker.fire("rteval/ttfa_ms", 250.0)
+            worker.fire([Event("rteval/ttfa_ms", 250.0, headline=True)])
         p = Page(master, ear, None)
         await p.until("/stats/requests/csv", "rteval/ttfa_ms,30")
         found = await p.stats()
@@ -428,7 +429,7 @@ def test_a_run_is_started_watched_edited_and_stopped_in_the_browser(in_hall: Run
 
             async def speak() -> None:
                 while True:
-                    p.swarm.fire("rteval/ttfa_ms", 321.0, size=10)
+                    p.swarm.fire([Event("rteval/ttfa_ms", 321.0, size=10, headline=True)])
                     await asyncio.sleep(0.02)
 
             await press(tab.open, f"http://{LOOPBACK}:{p.port}/")

@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -325,6 +326,22 @@ def test_users_are_spread_evenly_and_follow_who_comes_and_goes(in_hall: Run) -> 
     in_hall(body)
 
 
+def test_users_go_only_to_whom_they_are_meant_for(in_hall: Run) -> None:
+    async def body(hall: Any) -> None:
+        async with crowd(hall) as c:
+            first, second = await c.worker(), await c.worker()
+            await hall.until(lambda: len(c.ear.of("joined")) == 2)
+            (one,), (other,) = c.ear.of("joined")
+            c.master.want(6, {one})
+            await hall.until(lambda: first.rows.open == 6)
+            third = await c.worker()
+            c.master.want(6, {one, other})
+            await hall.until(lambda: [first.rows.open, second.rows.open] == [3, 3])
+            assert third.rows.begun == 0
+
+    in_hall(body)
+
+
 def test_a_thousand_users_of_two_workers_are_there_at_once_and_none_is_lost(in_hall: Run) -> None:
     async def body(hall: Any) -> None:
         async with crowd(hall) as c:
@@ -396,7 +413,7 @@ def test_whoever_is_spoken_to_while_it_still_starts_can_answer(in_hall: Run) -> 
             def message(self, worker: str, kind: str, data: bytes) -> None:
                 answers.append(data)
 
-            def gone(self, worker: str) -> None:
+            def gone(self, worker: str, why: str) -> None:
                 pass
 
         class Answering:
@@ -473,6 +490,67 @@ def test_no_message_can_deafen_a_master(in_hall: Run, messages: list[bytes]) -> 
     in_hall(body)
 
 
+def test_whoever_talks_without_a_pause_keeps_nobody_else_from_being_heard(in_hall: Run) -> None:
+    over = threading.Event()
+
+    def talk(port: int) -> None:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+            stranger.setsockopt(zmq.IDENTITY, b"stranger")
+            stranger.setsockopt(zmq.LINGER, 0)
+            stranger.setsockopt(zmq.SNDTIMEO, 100)
+            stranger.connect(f"tcp://{LOOPBACK}:{port}")
+            stranger.send(msgpack.dumps(["client_ready", "2.47.0", "stranger"]))
+            message = msgpack.dumps(["rteval", ["kind", b""], "stranger"])
+            while not over.is_set():
+                with suppress(zmq.Again):
+                    stranger.send(message)
+
+    async def body(hall: Any) -> None:
+        async with crowd(hall, None) as c:
+            talking = asyncio.create_task(asyncio.to_thread(talk, c.port))
+            try:
+                await hall.until(lambda: len(c.ear.heard) > 1000)
+                worker = await c.worker()
+                c.master.want(4)
+                await hall.until(lambda: worker.rows.open == 2)
+                c.master.dismiss("stranger")
+                await hall.until(lambda: worker.rows.open == 4)
+            finally:
+                over.set()
+                await talking
+
+    in_hall(body)
+
+
+def test_who_speaks_no_zeromq_disturbs_nobody(in_hall: Run) -> None:
+    def knock(port: int) -> None:
+        for said in (
+            b"",
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01",
+            os.urandom(4096),
+            b"\xff" * 99,
+        ):
+            with socket.create_connection((LOOPBACK, port), timeout=10) as stranger, suppress(ConnectionError):
+                stranger.sendall(said)
+                stranger.shutdown(socket.SHUT_WR)
+                stranger.settimeout(0.2)
+                with suppress(TimeoutError):
+                    while stranger.recv(4096):
+                        pass
+
+    async def body(hall: Any) -> None:
+        for token in (None, TOKEN):
+            async with crowd(hall, token) as c:
+                c.master.want(2)
+                await asyncio.to_thread(knock, c.port)
+                worker = await c.worker()
+                await hall.until(lambda worker=worker: worker.rows.open == 2)
+                assert [name for name, *_ in c.ear.heard] == ["joined"]
+
+    in_hall(body)
+
+
 # -- being lost
 
 
@@ -485,6 +563,19 @@ def test_a_worker_that_leaves_is_gone_at_once_and_says_nothing_after(in_hall: Ru
             worker.swarm.send("no", b"more")
             await hall.until(lambda: c.ear.of("gone"))
             assert [name for name, *_ in c.ear.heard] == ["joined", "message", "gone"]
+
+    in_hall(body)
+
+
+def test_a_worker_that_is_dismissed_leaves_its_users_to_the_others(in_hall: Run) -> None:
+    async def body(hall: Any) -> None:
+        async with crowd(hall) as c:
+            first, second = await c.worker(), await c.worker()
+            c.master.want(10)
+            await hall.until(lambda: [first.rows.open, second.rows.open] == [5, 5])
+            c.master.dismiss(c.ear.of("joined")[0][0])
+            await hall.until(lambda: first.ear.of("lost") and second.rows.open == 10)
+            assert first.swarm.lost == "the master told this worker to leave"
 
     in_hall(body)
 
@@ -513,7 +604,7 @@ class Everything:
     async def hold_slot(self): await asyncio.Event().wait()
     def joined(self, worker): print("joined", flush=True)
     def message(self, *what): print("message", flush=True)
-    def gone(self, worker): pass
+    def gone(self, worker, why): pass
     def master_lost(self): print("lost", swarm.lost, flush=True)
 
 async def main():

@@ -107,6 +107,12 @@ UNDECIDABLE = [
     ),
     pytest.param("{gate: ttfa_ms.p95 < 900, where: {language: xx}}", "p95 needs 20 turns, 0 are planned", id="nobody"),
     pytest.param("ttfa_ms.p50 < baseline", "there is no baseline file", id="no baseline"),
+    pytest.param(
+        "{gate: ttfa_ms.p99 < 900, inconclusive: pass}",
+        "p99 needs 100 turns, 30",
+        id="what is open passes, not nothing",
+    ),
+    pytest.param("{gate: ttfa_ms.p50 < baseline, inconclusive: pass}", "there is no baseline file", id="nor without"),
 ]
 
 
@@ -119,6 +125,18 @@ def test_check_refuses_what_the_planned_turns_cannot_decide(tmp_path, gate, why)
     assert result.exit_code == 2
     assert "but 1 of its gates cannot be decided" in result.stdout
     assert why in result.stdout
+
+
+SESSIONS = [
+    pytest.param("session_ready_ms.p95 < 900", "p95 needs 20 sessions, 4 are planned", id="of sessions"),
+    pytest.param("{gate: ttfa_ms.p50 < 900, confidence: 0.9}", "needs 5 sessions, 4 are planned", id="an interval"),
+]
+
+
+@pytest.mark.parametrize(("gate", "why"), SESSIONS)
+def test_check_refuses_what_the_planned_sessions_cannot_decide(tmp_path, gate, why):
+    found = prepared(tmp_path, f"conversation: {{items_per_session: 10}}\ngates: [error_rate < 1, {gate}]")
+    assert why in found.refused_gates[0]
 
 
 MILD = [

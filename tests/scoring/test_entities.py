@@ -33,6 +33,16 @@ FOUND = [
     pytest.param("XO9", "It is X-ray Oscar niner.", id="x-ray, oscar and niner"),
     pytest.param("B47", "This is a B 47 part.", id="after an article"),
     pytest.param("New York", "He lives in New York now.", id="two words"),
+    pytest.param("427", "It is 42 7.", id="figures in two parts"),
+    pytest.param("A17B", "It is A-1 7 B.", id="letters and figures in parts"),
+    pytest.param("15%", "Fifteen percent off.", id="per cent"),
+    pytest.param("$1,250.75", "One thousand two hundred fifty dollars and seventy five cents.", id="large sum"),
+    pytest.param("March 3rd", "It is on the third of March.", id="day before its month"),
+    pytest.param("3 March 2026", "On March the third, twenty twenty six.", id="month before its day"),
+    pytest.param("2026-10-04", "It was October fourth, 2026.", id="date of a database"),
+    pytest.param("December 24", "Until 2026-12-24 at most.", id="date written for a machine"),
+    pytest.param("Sept. 9", "The 9th of September.", id="short month"),
+    pytest.param("1234-05-06", "Order one two three four zero five zero six.", id="a number that looks like a date"),
     pytest.param("?", None, id="nothing but punctuation is never found"),
 ]
 
@@ -55,6 +65,9 @@ MISSED = [
     pytest.param(Entity("$5"), "There are 5 of them.", id="mark that is missing"),
     pytest.param(Entity("12.50"), "There are 1,250 of them.", id="point that is missing"),
     pytest.param(Entity("AB7"), "Alpha Charlie seven.", id="another letter"),
+    pytest.param(Entity("March 3"), "On the thirteenth of March.", id="another day"),
+    pytest.param(Entity("2026-03-03"), "On March 3rd.", id="year left out"),
+    pytest.param(Entity("3 May"), "On 3 March.", id="another month"),
 ]
 
 

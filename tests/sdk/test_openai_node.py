@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("RTEVAL_TEST_SDK"), reason="set RTEVAL_TEST_SDK=1: installs openai from npm"),
     pytest.mark.skipif(not (NODE and NPM), reason="node and npm are not installed"),
     pytest.mark.timeout(300),
+    pytest.mark.xdist_group("node SDK"),  # one installation
 ]
 
 DRIVER = Path(__file__).with_name("drive_openai.mjs")
@@ -36,11 +35,9 @@ SURFACES = {
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def modules(request: pytest.FixtureRequest) -> tuple[str, Path]:
-    """The version and a folder with its node_modules."""
-    cache = Path(os.environ.get("RTEVAL_SDK_CACHE") or Path(tempfile.gettempdir(), f"rteval-sdk-{getpass.getuser()}"))
-    home = cache / f"openai-node-{request.param}"
-    home.mkdir(parents=True, exist_ok=True)
+def modules(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The version and a new folder with its node_modules: npm spoils what is there when it is called again."""
+    home = tmp_path_factory.mktemp("openai-node")
     assert NPM
     install = [NPM, "install", "--no-audit", "--no-fund", "--no-save", "--prefix", str(home)]
     result = subprocess.run(

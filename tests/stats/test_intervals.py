@@ -334,3 +334,35 @@ def test_a_corrected_p_value_is_never_smaller_and_keeps_its_rank(values: list[fl
     assert all(after >= before or after == 1 for before, after in zip(values, adjusted, strict=True))
     order = sorted(range(len(values)), key=lambda place: values[place])
     assert [adjusted[place] for place in order] == sorted(adjusted)
+
+
+# ---- shares of a whole: checks, entities ----
+
+
+def test_what_always_held_may_fail_some_day() -> None:
+    """Two checks a turn, all held: nothing varies, and yet 24 sessions do not show that none will ever fail."""
+    always = sample(np.full(24, 2.0), bottom=np.full(24, 2.0))
+    assert only(always) == pytest.approx((0.862, 1.0), abs=1e-3)
+
+
+def test_a_part_is_never_said_to_be_more_than_the_whole() -> None:
+    held = np.full(24, 3.0)
+    held[5] = 2
+    low, high = only(sample(held, bottom=np.full(24, 3.0)))
+    assert low is not None
+    assert low < 71 / 72
+    assert high is not None
+    assert 71 / 72 < high <= 1.0
+
+
+def test_a_mean_that_may_be_negative_is_not_bounded_at_zero() -> None:
+    scores = np.random.default_rng(1).normal(-0.02, 0.5, 40)
+    low, high = only(sample(scores, bottom=np.ones(40)))
+    assert low is not None
+    assert high is not None
+    assert low < -0.1 < 0 < high
+
+
+def test_a_ratio_over_nothing_has_no_interval() -> None:
+    """Every reference is a hesitation, of which the normaliser leaves no word."""
+    assert intervals_of({"m": sample(np.zeros(9), bottom=np.zeros(9)), "n": sample(np.empty(0))}) == {}

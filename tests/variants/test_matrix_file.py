@@ -154,6 +154,7 @@ WRONG = [
         ["matrix.p.a.session.instructions.file: is given twice"],
         "text and file",
     ),
+    ("matrix: {tag: {a: }}", ["matrix.tag: every run is divided by that already"], "an axis that is none of its own"),
     ("session: {voice: 5}\nmatrix: {p: {a: }}", ["v.yaml:1: session.voice: expected text"], "the scenario itself"),
     (
         "matrix: {p: {a: {target.headers: {api-key: abc}}}}",

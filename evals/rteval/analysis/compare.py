@@ -17,7 +17,7 @@ import numpy as np
 from .gates import WORD_RATES, Gate
 from .intervals import CONFIDENCE, Difference, Interval, Sample, differ, estimate, holm, intervals_of, p_value
 from .judging import Versus
-from .metrics import CHECKS, find_metric
+from .metrics import CHECKS, METRICS_VERSION, SCORERS, find_metric
 from .samples import Observed, rounded
 from .stats import MIN_SAMPLES
 from .subject import Subject
@@ -30,10 +30,12 @@ __all__ = [
     "Pairing",
     "Row",
     "RunEvidence",
+    "better_of",
     "changed_items",
     "compare",
     "default_slack",
     "doubt_of",
+    "is_same_run",
     "pairing",
     "refusal",
 ]
@@ -58,9 +60,21 @@ ROWS: tuple[tuple[str, str | None], ...] = (
     ("entity_accuracy", None),
     ("checks.pass_rate", None),
 )
-"""What is compared, where both sides have it; a metric with a slack of its own comes on top."""
+"""What is compared, where either side has it; what scorers measured and what has a slack of its own come on top."""
 
-HIGHER_IS_BETTER = ("checks.", "entity_accuracy", "setup_success_rate", "goodput_share")
+HIGHER_IS_BETTER = (CHECKS, "entity_accuracy", "setup_success_rate", "goodput_share")
+
+NORMALISED = (*WORD_RATES, "entity_accuracy")
+"""Metrics of words: other words, or another normaliser, and they mean something else."""
+
+NEITHER_IS_BETTER = (
+    "input_audio_ms",
+    "speech_ms",
+    "output_audio_ms",
+    "output_loudness_dbfs",
+    "output_silence_share",
+)
+"""How long is said and how loud: more may be wanted, or less."""
 
 SLACK_SHARE, SLACK_TIME = 0.01, 0.05
 """Default slack: a point (0.01) of a share or rate, 5 % of the base of a time."""
@@ -86,7 +100,7 @@ class Row:
         n_base, n_new: samples behind them.
         interval: of ``new - base``, at 95 %.
         paired: whether items were paired; ``units``: how many units were resampled.
-        slack: the difference that does not matter, in the metric's unit.
+        slack: the difference that does not matter, in the metric's unit; ``None``: a share of a base that is not there.
         p: of the question whether it differs by more than the slack; after Holm's correction over all rows.
         outcome: the verdict; ``reason``: why there is none, or none better.
     """
@@ -100,7 +114,7 @@ class Row:
     interval: Interval | None
     paired: bool
     units: int
-    slack: float
+    slack: float | None
     p: float | None
     outcome: Outcome
     reason: str | None = None
@@ -182,10 +196,16 @@ def compare(base: Subject, new: Subject, slacks: Mapping[str, tuple[float, bool]
     return Comparison(base, new, tuple(_unfair(base, new, pairs)), tuple(rows))
 
 
-def default_slack(metric: str) -> tuple[float, bool]:
-    """The slack of a metric that was given none: a number, and whether it is a share of the base."""
+def default_slack(metric: str, unit: str = "ratio") -> tuple[float, bool]:
+    """The slack of a metric that was given none: a number, and whether it is a share of the base.
+
+    Args:
+        metric: its name.
+        unit: of what has one value for the whole run.
+    """
     found = find_metric(metric)
-    return (SLACK_TIME, True) if found is not None and found.is_distribution else (SLACK_SHARE, False)
+    is_share = unit == "ratio" and (found is None or not found.is_distribution)
+    return (SLACK_SHARE, False) if is_share else (SLACK_TIME, True)
 
 
 def refusal(base: Subject, new: Subject) -> str | None:
@@ -204,6 +224,12 @@ def refusal(base: Subject, new: Subject) -> str | None:
     if not set(base.observed) & set(new.observed):
         return "no metric was measured by both"
     return None
+
+
+def is_same_run(one: Subject, other: Subject) -> bool:
+    """Whether two subjects are one run, whatever file or folder they were read from."""
+    names = [tuple(str(subject.facts.get(key)) for key in ("run_id", "started_at")) for subject in (one, other)]
+    return one.facts.get("run_id") is not None and names[0] == names[1]
 
 
 # ---- which turns belong together ----
@@ -269,14 +295,21 @@ def pairing(base: Subject, new: Subject) -> Pairing:
 
 
 def _asked(base: Subject, new: Subject, slacks: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    asked = dict.fromkeys(ROWS)
+    measured = base.observed.keys() | new.observed.keys()
+    asked = dict.fromkeys(row for row in ROWS if row[0] in measured)
+    asked |= dict.fromkeys((name, None) for name in sorted(measured) if name.startswith(SCORERS))
     for name in slacks:
-        metric, _, stat = (name, "", None) if name.startswith(CHECKS) else name.partition(".")
-        if not any(row[0] == metric and stat in (row[1], "", None) for row in asked):
+        metric, stat = _parted(name)
+        if not any(row[0] == metric and stat in (row[1], None) for row in asked):
             found = find_metric(metric)
             asked[(metric, stat or ("p50" if found is not None and found.is_distribution else None))] = None
-    measured = base.observed.keys() | new.observed.keys()
-    yield from (row for row in asked if row[0] in measured)
+    yield from asked
+
+
+def _parted(name: str) -> tuple[str, str | None]:
+    """Metric and statistic; the names of checks and scorers have points of their own."""
+    metric, _, stat = (name, "", "") if name.startswith((CHECKS, SCORERS)) else name.partition(".")
+    return metric, stat or None
 
 
 def _row(
@@ -288,15 +321,15 @@ def _row(
     slacks: Mapping[str, tuple[float, bool]],
 ) -> tuple[Row, Outcome]:
     """The row as it is before the correction, and the verdict that its p-value speaks for."""
-    metric = find_metric(name)
     full = name if stat is None else f"{name}.{stat}"
     one, other = base.observed.get(name), new.observed.get(name)
     values = [None if side is None else estimate(side.sample(), stat or "value") for side in (one, other)]
-    share, relative = slacks.get(full) or slacks.get(name) or default_slack(name)
-    slack = share * abs(values[0] or 0.0) if relative else share
+    unit = _unit_of(name, base, new)
+    share, relative = slacks.get(full) or slacks.get(name) or default_slack(name, unit)
+    slack = share if not relative else None if values[0] is None else share * abs(values[0])
     row = Row(
         name=full,
-        unit=metric.unit if metric is not None else "",
+        unit=unit,
         base=values[0],
         new=values[1],
         n_base=0 if one is None else len(one.top),
@@ -317,18 +350,31 @@ def _row(
     difference = differ(sides[0], sides[1], stat or "value", paired=sides[2])
     if difference is None:
         return replace(row, reason="too few sessions to say how sessions differ"), row.outcome
-    return _tested(row, difference, higher_is_better(name))
+    return _tested(row, difference, better_of(name, new, base))
 
 
-def higher_is_better(name: str) -> bool:
-    """Whether more of a metric is better."""
-    return name.startswith(HIGHER_IS_BETTER)
+def better_of(name: str, *sides: Subject) -> str | None:
+    """Say whether ``higher`` or ``lower`` is better of a metric; ``None``: neither, it depends on what is wanted.
+
+    Of a scorer's metric, higher, unless the scorer says otherwise.
+    """
+    if name.startswith(SCORERS):
+        return next((side.told[name]["better"] for side in sides if "better" in side.told.get(name, {})), "higher")
+    if name in NEITHER_IS_BETTER:
+        return None
+    return "higher" if name.startswith(HIGHER_IS_BETTER) else "lower"
 
 
-def _tested(row: Row, difference: Difference, upside_down: bool) -> tuple[Row, Outcome]:
+def _unit_of(name: str, *sides: Subject) -> str:
+    metric = find_metric(name)
+    own = metric.unit if metric is not None else ""
+    return own or next((unit for side in sides if (unit := side.told.get(name, {}).get("unit"))), "")
+
+
+def _tested(row: Row, difference: Difference, better: str | None) -> tuple[Row, Outcome]:
     bounds = difference.interval(CONFIDENCE)
     row = replace(row, interval=bounds, paired=difference.paired, units=difference.units)
-    slack = row.slack
+    slack = row.slack or 0.0
 
     def above(interval: Interval) -> bool:
         return interval[0] is not None and interval[0] > slack
@@ -337,29 +383,33 @@ def _tested(row: Row, difference: Difference, upside_down: bool) -> tuple[Row, O
         return interval[1] is not None and interval[1] < -slack
 
     up, down = p_value(difference.interval, above), p_value(difference.interval, below)
-    speaks_for = Outcome.WORSE if (up < down) is not upside_down else Outcome.BETTER
+    if better is None:
+        return replace(row, p=min(up, down)), Outcome.CANNOT_TELL
+    speaks_for = Outcome.WORSE if (up < down) is (better == "lower") else Outcome.BETTER
     return replace(row, p=min(up, down)), speaks_for
 
 
 def _decided(row: Row, speaks_for: Outcome, p: float) -> Row:
     """The verdict after the correction."""
     assert row.interval is not None
-    low, high = row.interval
+    (low, high), slack = row.interval, row.slack or 0.0
     row = replace(row, p=p)
     if p <= 1 - CONFIDENCE:
-        return replace(row, outcome=speaks_for)
-    if low is not None and high is not None and -row.slack <= low and high <= row.slack:
+        reason = "it differs; which of the two is better cannot be told" if speaks_for is Outcome.CANNOT_TELL else None
+        return replace(row, outcome=speaks_for, reason=reason)
+    if low is not None and high is not None and -slack <= low and high <= slack:
         return replace(row, outcome=Outcome.SAME)
-    beyond = (low is not None and low > row.slack) or (high is not None and high < -row.slack)
+    beyond = (low is not None and low > slack) or (high is not None and high < -slack)
     reason = "among so many metrics this may be chance (Holm)" if beyond else "the interval reaches beyond the slack"
     return replace(row, outcome=Outcome.CANNOT_TELL, reason=reason)
 
 
 def _missing(row: Row, stat: str | None) -> str:
-    n = min(row.n_base, row.n_new)
+    n, least = min(row.n_base, row.n_new), MIN_SAMPLES.get(stat or "", 1)
     if n == 0:
-        return f"not measured {'in the base' if row.n_base == 0 else 'in the other'}"
-    return f"n too small: {n} of at least {MIN_SAMPLES.get(stat or '', 1)}"
+        where = "" if row.n_base == row.n_new else " in the base" if row.n_base == 0 else " in the other"
+        return f"not measured{where}"
+    return f"n too small: {n} of at least {least}" if n < least else "there are no words, or nothing else, to count in"
 
 
 # ---- is it fair? ----
@@ -369,12 +419,17 @@ def _incomparable(base: Subject, new: Subject, name: str) -> str | None:
     """Why this metric of these two says nothing; ``None`` when it may."""
     one, other = base.facts, new.facts
     metric = find_metric(name)
-    if name in WORD_RATES and one.get("normalizers") != other.get("normalizers"):
+    if name in NORMALISED and one.get("normalizers") != other.get("normalizers"):
         return f"other normalisers: {_list(one.get('normalizers'))} and {_list(other.get('normalizers'))}"
-    if name in (*WORD_RATES, "entity_accuracy") or name.startswith(CHECKS):
+    if name in NORMALISED or name.startswith((CHECKS, SCORERS)):
         both = set(base.turns["item"].astype(str)) & set(new.turns["item"].astype(str))
         if not both:
             return "no item was run by both, so other words were said"
+    if name == "goodput_share" and one.get("slo") != other.get("slo"):
+        return "a good turn is another one (slo)"
+    made_by = [subject.told[name].get("made_by") for subject in (base, new) if name in subject.told]
+    if len(set(made_by)) > 1:
+        return "the scorer was another one, or was told something else (model, rubric, version)"
     if metric is not None and metric.generator:
         late = [subject.label for subject in (base, new) if subject.facts.get("invalid")]
         if late:
@@ -386,10 +441,12 @@ def _incomparable(base: Subject, new: Subject, name: str) -> str | None:
 
 
 _SAME = {
+    "scenario": "other scenarios",
     "dialect": "other dialects",
     "detector": "other detectors of speech (when a caller's speech ends)",
     "turn_detection": "other turn detection",
     "transcription": "other transcription",
+    "checks": "other checks of the answers (hashes)",
 }
 
 
@@ -530,6 +587,8 @@ class RunEvidence:
         baseline = self._baseline
         if baseline is None:
             return Versus(None, reason=self._missing or "there is no baseline", forgiven=self._forgiven)
+        if is_same_run(baseline, self._subject):
+            return Versus(None, reason="the baseline is this very run, from which it cannot differ")
         why = refusal(baseline, self._subject) or _incomparable(baseline, self._subject, gate.metric)
         if why is not None:
             return Versus(None, reason=f"the baseline cannot be compared with: {why}")
@@ -550,13 +609,18 @@ class RunEvidence:
         return observed.get(gate.metric)
 
 
-def doubt_of(baseline: Subject, gate: Gate, planned_turns: int) -> str | None:
+def doubt_of(baseline: Subject, gate: Gate, planned_turns: int, *, open_too: bool = True) -> str | None:
     """Say why so many turns against this baseline cannot decide a gate; ``None`` when they can.
 
-    They cannot where most nights would not show even twice the worsening that is allowed, or one by the baseline's
-    whole value beyond it. What they would show follows from the spread of the baseline's own samples, as if items were
-    not paired.
+    Without data they cannot; nor, unless ``open_too`` is false, where most nights would not show even twice the
+    worsening that is allowed, or one by the baseline's whole value beyond it. What they would show follows from the
+    spread of the baseline's own samples, as if items were not paired.
     """
+    metric = find_metric(gate.metric)
+    if baseline.facts.get("metrics") not in (None, METRICS_VERSION):
+        return f"the baseline's metrics are of other definitions ({baseline.facts['metrics']}, not {METRICS_VERSION})"
+    if metric is not None and metric.generator and baseline.facts.get("invalid"):
+        return "the baseline is of an invalid run: its generator was the bottleneck"
     evidence = RunEvidence(baseline)
     stat = gate.stat or "value"
     entry = evidence.entry(gate) or {}
@@ -572,10 +636,10 @@ def doubt_of(baseline: Subject, gate: Gate, planned_turns: int) -> str | None:
     # The arm of the difference; that of the new run shrinks with its own number of turns.
     shown = max(arms) * math.hypot(1.0, math.sqrt(len(baseline.turns) / max(planned_turns, 1)))
     allowed = abs((gate.factor or 1.0) * value + gate.limit - value)
-    if shown <= allowed + max(allowed, abs(value)):
+    if not open_too or shown <= allowed + max(allowed, abs(value)):
         return None
-    unit = find_metric(gate.metric)
+    unit = f" {metric.unit}" if metric is not None and metric.unit not in ("", "ratio") else ""
     return (
-        f"a worsening of less than {shown:.3g}{f' {unit.unit}' if unit is not None and unit.unit != 'ratio' else ''} "
+        f"a worsening of less than {shown:.3g}{unit} "
         f"would mostly not show in {planned_turns} turns against a baseline of n {n}; the gate allows {allowed:.3g}"
     )

@@ -213,6 +213,8 @@ def _not_complete(summary: Mapping[str, Any], reason: str) -> Culprit:
         return _culprit(Who.RUNNER, "the run never said that it ended: it was killed, or its machine went down")
     if reason == "stopped":
         return _culprit(Who.RUNNER, "the run was stopped in the web UI")
+    if not counts["turns"]:
+        return _culprit(Who.RTEVAL, "not one turn was recorded")
     missing = f"{counts['not_recorded']} of {counts['planned']} planned turns were not recorded"
     return _culprit(Who.RUNNER if counts["torn_lines"] else Who.RTEVAL, missing)
 

@@ -49,6 +49,9 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 WORD_RATES = ("input_wer", "input_cer", "output_wer", "output_cer")
 """The rates that are pooled over a run and also known of each turn."""
 
+_POOLED = (*WORD_RATES, "entity_accuracy", SCORERS)
+"""Of these a turn holds more than one that counts, or may: what they need cannot be told from the turns."""
+
 SOUND = ("output_clipped_share", "output_loudness_dbfs", "output_silence_share")
 """Metrics of the answers' audio, where it was kept."""
 
@@ -213,23 +216,49 @@ def check_gates_against(gates: Sequence[Gate], facts: Facts) -> None:
     _raise(faults)
 
 
-def undecidable(gates: Sequence[Gate], planned_turns: int) -> list[tuple[Gate, str]]:
-    """Name the gates that the planned number of turns cannot decide, each with the reason.
+def undecidable(
+    gates: Sequence[Gate], planned_turns: int, planned_sessions: int | None = None, *, open_too: bool = True
+) -> list[tuple[Gate, str]]:
+    """Name the gates that the planned number of turns and sessions cannot decide, each with the reason.
 
-    Only metrics with one sample a turn are judged here: the number of deltas or probes is not known before.
+    Only metrics with one sample a turn or a session are judged here: the number of deltas or probes is not known
+    before.
+
+    Args:
+        gates: what must hold.
+        planned_turns: how many there will be.
+        planned_sessions: how many these are in; ``None``: not known.
+        open_too: whether those are named too that could only be left open (``Gate.inconclusive``), not without data.
     """
-    found = []
-    for gate in gates:
-        metric = find_metric(gate.metric)
-        if metric is None or metric.source is not Source.TURNS:
-            continue
-        least = max(MIN_SAMPLES.get(gate.stat or "", 1), gate.min_n or 1)
-        if planned_turns < least:
-            found.append((gate, f"{gate.stat or gate.metric} needs {least} turns, {planned_turns} are planned"))
-        elif gate.factor is None and gate.confidence is not None and (least := least_n(gate)) > planned_turns:
-            why = f"with {gate.confidence:.6g} confidence it cannot pass below {least} turns"
-            found.append((gate, f"{why}, {planned_turns} are planned"))
-    return found
+    found = ((gate, _undecided(gate, planned_turns, planned_sessions, open_too)) for gate in gates)
+    return [(gate, why) for gate, why in found if why is not None]
+
+
+def _undecided(gate: Gate, turns: int, sessions: int | None, open_too: bool) -> str | None:
+    metric = find_metric(gate.metric)
+    assert metric is not None
+    if _is_of_turns(metric):
+        n, of = turns, "turns"
+    elif metric.source is Source.SESSIONS and sessions is not None:
+        n, of = sessions, "sessions"
+    else:
+        return None
+    least = max(MIN_SAMPLES.get(gate.stat or "", 1), gate.min_n or 1)
+    if n < least:
+        return f"{gate.stat or gate.metric} needs {least} {of}, {n} are planned"
+    if (gate.factor is not None or gate.confidence is not None) and sessions is not None and sessions < LEAST_CLUSTERS:
+        return f"its interval needs {LEAST_CLUSTERS} sessions, {sessions} are planned"
+    alone = open_too and gate.factor is None and gate.confidence is not None
+    if alone and (least := least_n(gate)) > n:
+        return f"with {gate.confidence:.6g} confidence it cannot pass below {least} {of}, {n} are planned"
+    return None
+
+
+def _is_of_turns(metric: Metric) -> bool:
+    """Whether a metric has a sample for each turn, so that it has an interval and is known of some turns alone."""
+    if metric.name == "goodput_share" or metric.name.startswith(SCORERS):
+        return True
+    return metric.source is Source.TURNS and metric.unit != "tokens"
 
 
 def least_n(gate: Gate) -> int:
@@ -240,7 +269,7 @@ def least_n(gate: Gate) -> int:
         q = PERCENTILES[gate.stat] if upward else 1 - PERCENTILES[gate.stat]
         return math.ceil(math.log(miss) / math.log(q))
     metric = find_metric(gate.metric)
-    if metric is None or metric.is_distribution or gate.metric in WORD_RATES:
+    if metric is None or metric.is_distribution or gate.metric.startswith(_POOLED):
         return LEAST_CLUSTERS
     low, high, z = 1, _MOST, normal(1 - miss)
     while low < high:
@@ -306,6 +335,8 @@ def _limit(written: str, text: str) -> tuple[float | None, float]:
         raise GateError(f"gate {text!r}: {written!r} is not a number; {EXAMPLE}")
     else:
         limit = float(written)
+    if factor == 0:
+        raise GateError(f"gate {text!r}: {written!r} leaves nothing of the baseline")
     if not math.isfinite(limit) or not math.isfinite(factor or 0.0):
         raise GateError(f"gate {text!r}: {written!r} is not a number; {EXAMPLE}")
     return factor, limit
@@ -316,7 +347,7 @@ def _want_samples(gate: Gate) -> None:
     metric = find_metric(gate.metric)
     assert metric is not None
     shown = repr(gate.text or str(gate))
-    of_turns = (metric.source is Source.TURNS and metric.unit != "tokens") or metric.name == "goodput_share"
+    of_turns = _is_of_turns(metric)
     if gate.where and not of_turns:
         raise GateError(f"gate {shown}: where: {gate.metric} is no number of single turns")
     if gate.factor is None and gate.confidence is None:
@@ -361,8 +392,10 @@ def word_of(value: Any) -> str:
 
 
 def _is_where(value: Any) -> bool:
+    """Each column with one value or more: of none, all turns would be looked at and not those that were meant."""
     return isinstance(value, Mapping) and all(
-        isinstance(one, str | int | float) for values in value.values() for one in _listed(values)
+        len(words) > 0 and all(isinstance(one, str | int | float) for one in words)
+        for words in map(_listed, value.values())
     )
 
 

@@ -177,6 +177,8 @@ def _query(metric: str, source: Source, columns: set[str]) -> _Query | None:
     if rate in _WORD_ERRORS and f"{side}_ref_words" in columns:
         top, bottom = (part.format(side=side) for part in _WORD_ERRORS[rate])
         return _Query(top, bottom, f"{bottom} IS NOT NULL AND warm")
+    if metric == "entity_accuracy" and {"entities_expected", "entities_found"} <= columns:
+        return _Query("entities_found", "entities_expected", "entities_expected IS NOT NULL AND warm")
     if metric.startswith(CHECKS):
         return _checks(metric.removeprefix(CHECKS), columns)
     return None

@@ -74,6 +74,11 @@ class Sample:
         return len(np.unique(self.cluster))
 
     @property
+    def has_value(self) -> bool:
+        """Whether it has a mean or a ratio at all."""
+        return len(self.top) > 0 if self.bottom is None else bool(self.bottom.sum() > 0)
+
+    @property
     def is_share(self) -> bool:
         """Whether every entry is one that either counts or does not, so that Wilson's interval applies."""
         return self.bottom is not None and bool((self.bottom == 1).all()) and bool(np.isin(self.top, (0.0, 1.0)).all())
@@ -112,7 +117,7 @@ def intervals_of(
         By metric and statistic (``mean``, ``p50``, ``p90``, ``p95``, ``p99``; ``value`` of a ratio) the lower and the
         upper bound. A statistic that is withheld has none, nor has a sample of fewer than five sessions.
     """
-    able = {name: sample for name, sample in samples.items() if sample.clusters >= LEAST_CLUSTERS}
+    able = {name: sample for name, sample in samples.items() if sample.has_value and sample.clusters >= LEAST_CLUSTERS}
     found: dict[str, dict[str, Interval]] = {}
     ratios = {
         name: sample for name, sample in able.items() if not sample.is_share and (means or sample.bottom is not None)
@@ -170,7 +175,7 @@ def _percentile_interval(ascending: Floats, sample: Sample, q: float, confidence
     below = (sample.top <= percentile(ascending, q)).astype(np.float64)
     effective = max(1, round(_effective(below - below.mean(), sample)))
     at_least = _binomial_tail(effective, q)
-    miss = (1 - confidence) / 2
+    miss = _miss(confidence)
     bounds: list[float | None] = []
     for wanted in (1 - miss, miss):
         # at_least falls from 1 (k = 0) to q**n (k = n): where does it pass what is wanted?
@@ -181,6 +186,11 @@ def _percentile_interval(ascending: Floats, sample: Sample, q: float, confidence
         place = min(max(rank * n / effective - 1, 0.0), n - 1.0)
         bounds.append(float(np.interp(place, np.arange(n), ascending)))
     return bounds[0], bounds[1]
+
+
+def _miss(confidence: float) -> float:
+    """Beyond each bound; 0.025 and not 0.025000000000000022, which would be the next one of the resamples."""
+    return round((1 - confidence) / 2, 12)
 
 
 def _binomial_tail(n: int, share: float) -> Floats:
@@ -203,6 +213,7 @@ class _Pivot:
         error: standard error by linearisation.
         t: (resample - value) / its own standard error, ascending: keeps the skewness that a plain percentile loses.
         draws: the resampled ratios, ascending.
+        least, most: what the number cannot be below and above, as a share of a whole cannot; else infinite.
     """
 
     value: float
@@ -210,22 +221,23 @@ class _Pivot:
     t: Floats
     draws: Floats
     clusters: int
-    words: float
+    least: float
+    most: float
 
     def interval(self, confidence: float) -> Interval:
         if self.error == 0.0:
-            # Nothing varies. For errors that never happened, the sessions bound how often they might.
-            if self.value == 0.0 and self.words:
-                return wilson(0.0, self.clusters, normal((1 + confidence) / 2))
+            # Nothing varies. Of what never happened, or always did, the sessions bound how often not.
+            if self.value in (self.least, self.most):
+                return wilson(self.value, self.clusters, normal((1 + confidence) / 2))
             return self.value, self.value
-        miss = (1 - confidence) / 2
+        miss = _miss(confidence)
         with np.errstate(invalid="ignore"):
             high, low = np.quantile(self.t, (miss, 1 - miss), method="inverted_cdf")
         bounds = (self.value - float(low) * self.error, self.value - float(high) * self.error)
         if not all(map(math.isfinite, bounds)):
             # So few sessions have an error that some resamples have none at all.
             bounds = _expanded(self.draws, confidence, self.clusters)
-        return (max(bounds[0], 0.0), bounds[1]) if self.words else bounds
+        return max(bounds[0], self.least), min(bounds[1], self.most)
 
 
 def _pivots(samples: Mapping[str, Sample], resamples: int, seed: int) -> dict[str, _Pivot]:
@@ -240,12 +252,18 @@ def _pivots(samples: Mapping[str, Sample], resamples: int, seed: int) -> dict[st
         here = slice(5 * place, 5 * place + 5)
         value, error = _ratio(moments[:, here].sum(axis=0), sample.clusters)
         ratios, errors = _ratio(drawn[:, here], sample.clusters)
-        words = float(sample.bottom.sum()) if sample.bottom is not None else 0.0
         kept = np.isfinite(ratios)
         t = _t(ratios[kept] - float(value), errors[kept])
         draws = np.sort(ratios[kept])
-        found[name] = _Pivot(float(value), float(error), np.sort(t), draws, sample.clusters, words)
+        found[name] = _Pivot(float(value), float(error), np.sort(t), draws, sample.clusters, *_limits(sample))
     return found
+
+
+def _limits(sample: Sample) -> tuple[float, float]:
+    """What a number cannot be below and above: a sum of counts is not negative, a part is not more than its whole."""
+    if sample.bottom is None or (sample.top < 0).any():
+        return -math.inf, math.inf
+    return 0.0, 1.0 if (sample.top <= sample.bottom).all() else math.inf
 
 
 def _moments(sample: Sample, clusters: int) -> Floats:
@@ -427,7 +445,7 @@ class _Linear:
         if error == 0.0:
             return self.apart(confidence, factor)
         distances = self.new_draws - factor * self.base_draws
-        miss = (1 - confidence) / 2
+        miss = _miss(confidence)
         t = np.sort(_t(distances - middle, errors))
         high, low = np.quantile(t, (miss, 1 - miss), method="inverted_cdf")
         bounds = (middle - float(low) * error, middle - float(high) * error)

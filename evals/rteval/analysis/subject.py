@@ -6,6 +6,7 @@ and no word of any transcript. The machines of a CI service are empty each night
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ import pandas as pd
 
 from .aggregate import Tables
 from .gates import COLUMNS, word_of
+from .metrics import CHECKS, SCORERS, Source, find_metric
 from .samples import Observed, observe
 from .store import META
 from .variants import AXIS
@@ -61,7 +63,9 @@ KEPT = (
     "entity_accuracy",
     "goodput_share",
 )
-"""Metrics of a baseline, beside the checks and what the run's own gates name."""
+"""Metrics of a baseline, beside the checks, the scorers' and what the run's own gates name."""
+
+_TOLD = ("unit", "better", "made_by")
 
 Flags = npt.NDArray[np.bool_]
 
@@ -76,12 +80,14 @@ class Subject:
         turns: one row a turn: ``item``, ``session``, ``tags`` and the columns that turns can be chosen by; texts too
             where the run kept them and a comparison shows them.
         observed: by metric.
+        told: of the metrics of scorers what only their runs know: ``unit``, which is ``better``, what ``made_by``.
     """
 
     label: str
     facts: Mapping[str, Any]
     turns: pd.DataFrame
     observed: Mapping[str, Observed] = field(default_factory=dict)
+    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def select(self, where: Iterable[tuple[str, str]], label: str | None = None) -> Subject:
         """The part of it whose turns have these values; several of a column are alternatives.
@@ -142,7 +148,13 @@ def subject_of(run: Mapping[str, Any], tables: Tables, *, state: str | None = No
         invalid: whether its generator was the bottleneck.
     """
     facts = facts_of(run, tables.turns, state=state, invalid=invalid)
-    return Subject(str(run.get("run_id") or "run"), facts, tables.turns.reset_index(drop=True), observe(tables))
+    observed = observe(tables)
+    told = {name: _told(entry) for name, entry in tables.scores.items() if name in observed}
+    return Subject(str(run.get("run_id") or "run"), facts, tables.turns.reset_index(drop=True), observed, told)
+
+
+def _told(entry: Mapping[str, Any]) -> dict[str, str | None]:
+    return {key: None if entry[key] is None else str(entry[key]) for key in _TOLD if key in entry}
 
 
 def facts_of(
@@ -153,8 +165,9 @@ def facts_of(
     Returns:
         ``run_id``, ``scenario``, ``scenario_hash``, ``started_at``, ``labels``, ``state``, ``invalid``; ``dataset``
         with ``name`` and ``hash``; ``detector``, ``normalizers``, ``dialect``, ``provider``, ``model``,
-        ``api_version``, ``transcription``, ``turn_detection``, ``load``, ``metrics`` (version of the definitions) and
-        ``rteval``. Never a transcript, an address or a secret.
+        ``api_version``, ``transcription``, ``checks`` (a hash), ``slo``, ``axes`` (the options of each, in the order
+        of the scenario), ``turn_detection``, ``load``, ``metrics`` (version of the definitions) and ``rteval``. Never a
+        transcript, an address or a secret.
     """
     scenario, target, dataset = (run.get(key) or {} for key in ("scenario", "target", "dataset"))
     resolved = scenario.get("resolved") or {}
@@ -177,6 +190,9 @@ def facts_of(
         "model": target.get("model"),
         "api_version": target.get("api_version"),
         "transcription": session.get("transcription"),
+        "checks": _digest((run.get("scoring") or {}).get("checks")),
+        "slo": run.get("slo") or None,
+        "axes": _axes(run),
         "turn_detection": session.get("turn_detection"),
         "load": {
             "model": load.get("model"),
@@ -187,6 +203,21 @@ def facts_of(
         "metrics": versions.get("metrics"),
         "rteval": versions.get("rteval"),
     }
+
+
+def _axes(run: Mapping[str, Any]) -> dict[str, list[str]]:
+    found: dict[str, dict[str, None]] = {}
+    for variant in run.get("variants") or ():
+        for axis, option in {"variant": variant["name"], **variant["axes"]}.items():
+            found.setdefault(axis, {})[option] = None
+    return {axis: list(options) for axis, options in found.items()}
+
+
+def _digest(checks: Any) -> str | None:
+    """What answers are checked for, without the words that are looked for."""
+    if not checks:
+        return None
+    return hashlib.sha256(json.dumps(checks, sort_keys=True).encode()).hexdigest()[:12]
 
 
 # ---- a baseline ----
@@ -200,14 +231,14 @@ def baseline_of(subject: Subject, *, more: Collection[str] = ()) -> dict[str, An
         more: metrics to keep beside the usual ones: those of the run's gates.
     """
     turns = subject.turns
-    names = pd.unique(
-        np.concatenate([one.session.astype(str) for one in subject.observed.values()] or [np.empty(0, dtype=str)])
-    )
+    # Of every turn, also of one that is in no number (the warm-up): sessions tell which items hang together.
+    of_metrics = [one.session.astype(str) for one in subject.observed.values()]
+    names = pd.unique(np.concatenate([turns["session"].astype(str).to_numpy(dtype=str), *of_metrics]))
     sessions = {str(name): code for code, name in enumerate(names)}
     kept = {
-        name: _column_of(one, sessions, len(turns))
+        name: _column_of(one, sessions, len(turns)) | _kept_of_scorer(subject, name)
         for name, one in subject.observed.items()
-        if name in KEPT or name in more or name.startswith("checks.")
+        if name in KEPT or name in more or name.startswith((CHECKS, SCORERS))
     }
     items = _levels(turns["item"])
     return {
@@ -217,7 +248,7 @@ def baseline_of(subject: Subject, *, more: Collection[str] = ()) -> dict[str, An
         "turns": {
             "n": len(turns),
             "item": items,
-            "session": [sessions.get(str(name), -1) for name in turns["session"]],
+            "session": [sessions[str(name)] for name in turns["session"]],
             "tags": _tags(subject),
             "columns": dict(_groups(turns)),
         },
@@ -246,46 +277,84 @@ def subject_of_baseline(content: Mapping[str, Any], label: str) -> Subject:
     if content.get("kind") != _KIND:
         raise ValueError("it is no baseline of rteval (`rteval baseline save RUN FILE` makes one)")
     if content.get("schema_version") != BASELINE_VERSION:
-        raise ValueError(f"it has schema_version {content.get('schema_version')}; this rteval reads {BASELINE_VERSION}")
+        found = content.get("schema_version")
+        raise ValueError(f"it has schema_version {found!r}; this rteval reads {BASELINE_VERSION}")
     try:
         return _read(content, label)
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
-        raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"it is damaged: {error}") from error
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"it is damaged: not of the shape of a baseline ({type(error).__name__}: {error})") from error
 
 
 def _read(content: Mapping[str, Any], label: str) -> Subject:
-    table = content["turns"]
-    n = int(table["n"])
+    facts, table = _facts(content["facts"]), content["turns"]
+    # By what is there, never by what is said of it: room is not made for turns that do not come.
+    n = len(table["item"]["codes"])
     columns: dict[str, Any] = {"item": _of_levels(table["item"], n)}
     columns["session"] = [str(code) for code in table["session"]]
-    columns["tags"] = [tuple(words) for words in table["tags"]] if table["tags"] else [()] * n
+    columns["tags"] = [tuple(map(str, words)) for words in table["tags"]] if table["tags"] else [()] * n
     columns |= {str(name): _of_levels(entry, n) for name, entry in table["columns"].items()}
-    turns = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    if len(turns) != n:
+    if table["n"] != n or any(len(values) != n for values in columns.values()):
         raise ValueError("columns of different lengths")
+    turns = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
     items, sessions = (turns[name].to_numpy(dtype=object) for name in ("item", "session"))
-    observed = {str(name): _observed(entry, items, sessions) for name, entry in content["metrics"].items()}
-    return Subject(label, dict(content["facts"]), turns, observed)
+    # A metric of a later version is none of ours.
+    known = {str(name): entry for name, entry in content["metrics"].items() if find_metric(str(name)) is not None}
+    observed = {name: _observed(name, entry, items, sessions) for name, entry in known.items()}
+    told = {name: _told(entry["told"]) for name, entry in known.items() if "told" in entry}
+    return Subject(label, facts, turns, observed, told)
 
 
-def _observed(entry: Mapping[str, Any], items: npt.NDArray[np.object_], sessions: npt.NDArray[np.object_]) -> Observed:
-    top = np.asarray(entry["top"], dtype=np.float64)
-    bottom = entry.get("bottom")
+_SHAPES: Mapping[str, type] = {"dataset": dict, "load": dict, "labels": dict, "axes": dict, "normalizers": list}
+
+
+def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts, of the kinds that a comparison takes them to be."""
+    for name, kind in _SHAPES.items():
+        if facts.get(name) is not None and not isinstance(facts[name], kind):
+            raise ValueError(f"facts.{name} is no {kind.__name__}")
+    return {**facts, "normalizers": [str(name) for name in facts.get("normalizers") or ()]}
+
+
+def _observed(
+    name: str, entry: Mapping[str, Any], items: npt.NDArray[np.object_], sessions: npt.NDArray[np.object_]
+) -> Observed:
+    metric = find_metric(name)
+    assert metric is not None
+    top, bottom = _numbers(entry["top"]), entry.get("bottom")
     if bottom is not None:
-        bottom = np.full(len(top), float(bottom)) if isinstance(bottom, int | float) else np.asarray(bottom, float)
-    if not np.isfinite(top).all() or (
-        bottom is not None and (len(bottom) != len(top) or not np.isfinite(bottom).all())
-    ):
-        raise ValueError("values that are no numbers")
-    if "session" in entry:
+        bottom = _numbers([bottom] * len(top) if isinstance(bottom, int | float) else bottom)
+        if len(bottom) != len(top):
+            raise ValueError("columns of different lengths")
+    if metric.is_distribution is not (bottom is None) or (bottom is not None and (bottom < 0).any()):
+        raise ValueError(f"{name} is not measured so")
+    if metric.source is Source.SESSIONS:
         names = np.array([str(code) for code in entry["session"]], dtype=object)
         if len(names) != len(top):
             raise ValueError("columns of different lengths")
         return Observed(top, names, bottom)
-    rows = np.arange(len(items)) if entry["rows"] is None else np.asarray(entry["rows"], dtype=np.int64)
-    if len(rows) != len(top):
+    numbers = np.arange(len(items)) if entry["rows"] is None else _numbers(entry["rows"])
+    if len(numbers) != len(top):
         raise ValueError("columns of different lengths")
+    if not np.isin(numbers, np.arange(len(items))).all():
+        raise ValueError("rows that are not there")
+    rows = numbers.astype(np.int64)
     return Observed(top, sessions[rows], bottom, items[rows], rows)
+
+
+def _numbers(values: Any) -> npt.NDArray[np.float64]:
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        raise ValueError("values that are no numbers")
+    numbers = np.array(values, dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError("values that are no numbers")
+    return numbers
+
+
+def _kept_of_scorer(subject: Subject, name: str) -> dict[str, Any]:
+    told = subject.told.get(name)
+    return {"told": dict(told)} if told else {}
 
 
 def _column_of(one: Observed, sessions: Mapping[str, int], n: int) -> dict[str, Any]:
@@ -318,7 +387,7 @@ def _of_levels(entry: Mapping[str, Any], n: int) -> list[Any]:
     levels, codes = entry["levels"], entry["codes"]
     if len(codes) != n:
         raise ValueError("columns of different lengths")
-    return [None if code < 0 else levels[code] for code in codes]
+    return [None if code < 0 else str(levels[code]) for code in codes]
 
 
 def _groups(turns: pd.DataFrame) -> Iterator[tuple[str, Any]]:

@@ -60,7 +60,7 @@ class Facts:
         end: how the run ended.
         ready: whether any session became ready; ``None`` when no session was recorded at all.
         invalid: whether the generator was the bottleneck.
-        complete: whether every planned turn has its row.
+        complete: whether there are turns at all, and every planned one has its row.
         verdicts: of the gates.
     """
 

@@ -309,6 +309,10 @@ class Dealer:
 
     # ---- what became of it ----
 
+    def turns_of(self, name: str) -> Sequence[PlannedTurn]:
+        """The turns of a session that is under way."""
+        return self._leases[name].session.turns
+
     def turn_done(self, name: str, position: int) -> bool:
         """A turn has its row. ``False``: it came twice, or nobody asked for it of this session (any more)."""
         lease = self._leases.get(name)
@@ -316,6 +320,24 @@ class Dealer:
             return False
         lease.done.add(position)
         return True
+
+    def can_have_ended(self, name: str, leftover: int) -> bool:
+        """Whether a session under way can have ended so, by the rows that came of it.
+
+        What is left over are its last turns, none with a row, and one before them has one: so each session that takes
+        over has less to do. In a run that asks for every turn, all others have their rows.
+        """
+        lease = self._leases[name]
+        kept = len(lease.session.turns) - leftover
+        if kept < 1 or any(position >= kept for position in lease.done):
+            return False
+        if self._schedule.duration_s is None:
+            return len(lease.done) == kept
+        return not leftover or bool(lease.done)
+
+    def can_be_returned(self, name: str) -> bool:
+        """Whether a session under way can be given back: nothing is dealt any more, and nothing of it has begun."""
+        return self.stopped and not self._leases[name].done
 
     def session_done(self, name: str, *, leftover: int = 0) -> None:
         """A session ended. Its last ``leftover`` turns are taken over by another session."""

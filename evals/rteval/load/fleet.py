@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from .. import __version__
@@ -31,6 +31,24 @@ _TURN_BYTES = 10
 _LAST_WORDS_S = 10.0
 """How long workers may take to hand over their last records once nothing runs any more."""
 
+_MOST_A_SECOND = 2000
+"""Messages of one worker. A busy one sends a hundred."""
+
+_SAMPLES_PER_S = 2
+_SAMPLES_MORE = 20
+"""A worker sends its health once a second, and once more at its end."""
+
+_MOST_STRAYS = 1000
+"""Records that nobody had asked for are not taken; whoever sends so many has nothing else to say."""
+
+_WITHIN_NS = 3600 * _NS
+"""How far a moment may lie outside the run: clocks drift, and a worker that slept has another one."""
+
+_MOMENTS = {
+    kind: tuple(f.name for f in fields(kind) if f.name.endswith("_ns"))
+    for kind in (TurnRecord, SessionRecord, HealthSample)
+}
+
 
 class WorkerBugError(RuntimeError):
     """A bug of ours on a worker; the message is its traceback."""
@@ -49,8 +67,12 @@ class Line(Protocol):
         """Send a message to one of them."""
         ...
 
-    def want(self, users: int) -> None:
-        """There should be about so many slots, over all workers."""
+    def want(self, users: int, workers: Collection[str] | None = None) -> None:
+        """There should be about so many slots, spread over these workers; ``None``: over all."""
+        ...
+
+    def dismiss(self, worker: str) -> None:
+        """Do without one of them from now on: it is told to leave, and its slots are the others'."""
         ...
 
 
@@ -84,6 +106,9 @@ class WorkerFacts:
         turns, sessions: rows that came from it.
         next_batch: the number of the batch that is expected.
         silent_ticks: how often was looked, since the last batch, whether one had come.
+        messages: that came since was looked last.
+        samples: of its health.
+        strays: records that nobody had asked for.
         sentence: why it was refused or lost.
     """
 
@@ -99,6 +124,9 @@ class WorkerFacts:
     credential: str | None = None
     sentence: str | None = None
     silent_ticks: int = 0
+    messages: int = 0
+    samples: int = 0
+    strays: int = 0
 
     @property
     def takes_part(self) -> bool:
@@ -134,7 +162,6 @@ class Fleet:
 
     Attributes:
         workers: by their names on the line, also those that are gone.
-        strays: records that came and that nobody had asked for.
     """
 
     TICK_S = 0.25
@@ -157,7 +184,10 @@ class Fleet:
         self._nobody: Callable[[], None] = lambda: None
         self._failure: BaseException | None = None
         self._give_up: asyncio.TimerHandle | None = None
-        self.strays = 0
+        self._run_id = ""
+        self._told: set[str] = set()
+        self._sent_away: set[str] = set()
+        self._looked_ns = 0
 
     # ---- before the run ----
 
@@ -257,6 +287,9 @@ class Fleet:
         assert clocked is not None
         self._raise_failure()
         start_ns = time.perf_counter_ns() + AHEAD_NS
+        self._looked_ns = time.perf_counter_ns()
+        for worker in self.workers.values():
+            worker.messages = 0
         dealer.begin(start_ns)
         self._begun(start_ns)
         warm_until_ns = start_ns + round(self._warmup_s * _NS) if self._warmup_s else None
@@ -273,8 +306,12 @@ class Fleet:
             if self._give_up is not None:
                 self._give_up.cancel()
             self.line.want(0)
-        if self.strays:
-            self._inbox.incident(f"{self.strays} records came that nobody had asked for; they were not taken")
+        for worker in self.workers.values():
+            if worker.strays:
+                self._inbox.incident(
+                    f"{worker.name} on {worker.hello.host} sent {worker.strays} records that nobody had asked for; "
+                    "they were not taken"
+                )
         self._raise_failure()
 
     def stop(self) -> None:
@@ -295,8 +332,11 @@ class Fleet:
         for worker in self._in("warm"):
             self._send(worker, msg.Cut())
         loop = asyncio.get_running_loop()
-        if self._give_up is None:
-            self._give_up = loop.call_later(_LAST_WORDS_S / 2, self._lose_the_silent, "did not end its sessions")
+        due_s = loop.time() + _LAST_WORDS_S / 2
+        if self._give_up is None or self._give_up.when() > due_s:
+            if self._give_up is not None:
+                self._give_up.cancel()
+            self._give_up = loop.call_at(due_s, self._lose_the_silent, "did not end its sessions")
 
     def _tell_drain(self, within_s: float | None) -> None:
         self._flush()  # what was dealt goes first: who is told that nothing more comes may be done at once
@@ -331,14 +371,16 @@ class Fleet:
     def joined(self, address: str) -> None:
         """Somebody is on the line; their first message says who."""
 
-    def gone(self, address: str) -> None:
-        """A worker left, or was not heard for seconds."""
+    def gone(self, address: str, why: str = "was not heard of any more") -> None:
+        """A worker left, or was not heard for seconds; ``why`` goes on where "it" began."""
         worker = self.workers.get(address)
         if worker is not None and worker.takes_part:
-            self._lose(worker, "was not heard of any more")
+            self._lose(worker, why)
 
     def message(self, address: str, kind: str, data: bytes) -> None:
         """A worker said something."""
+        if (worker := self.workers.get(address)) is not None:
+            worker.messages += 1
         try:
             self._take(address, msg.decode(msg.FROM_WORKER, kind, data))
         except msg.MessageError as error:
@@ -370,13 +412,16 @@ class Fleet:
         elif self._draining is not None:
             self._refuse(worker, "it came when the run was about to end")
         else:
-            self._send(worker, self._job(worker.name))
+            job = self._job(worker.name)
+            self._run_id = job.run_id
+            self._send(worker, job)
 
     def _hear(self, worker: WorkerFacts, content: msg.Message) -> None:
         match content:
             case msg.Ready(ok=False) if worker.state == "joined":
                 worker.state, worker.sentence = "refused", content.sentence or "it cannot do the job"
                 self._warn(f"{worker.name} on {worker.hello.host} cannot take part: {worker.sentence}")
+                self.line.dismiss(worker.address)
             case msg.Ready() if worker.state == "joined":
                 worker.state, worker.credential = "ready", content.credential
                 for sentence in content.warnings:
@@ -397,7 +442,7 @@ class Fleet:
                     self._dealer.capacity(worker.address, worker.slots)
             case msg.Batch() if worker.state == "warm":
                 self._batch(worker, content)
-            case msg.Drained() if worker.state == "warm":
+            case msg.Drained() if worker.state == "warm" and self._draining is not None:
                 self._drained(worker, content)
             case msg.Leaving():
                 self._lose(worker, content.sentence)
@@ -411,7 +456,7 @@ class Fleet:
 
     def _batch(self, worker: WorkerFacts, batch: msg.Batch) -> None:
         if batch.seq != worker.next_batch:
-            self._dismiss(worker.address, f"its records {worker.next_batch} to {batch.seq - 1} did not arrive")
+            self._dismiss(worker.address, f"sent records number {batch.seq} when number {worker.next_batch} was due")
             return
         worker.next_batch += 1
         worker.silent_ticks = 0
@@ -424,31 +469,65 @@ class Fleet:
             except ValueError:
                 self._dismiss(worker.address, "sent a record that cannot be read")
                 return
+            if not self._is_of_this_run(record):
+                self._dismiss(worker.address, "sent a record of another time")
+                return
             if self._belongs(worker, record, dealer):
                 self._inbox.received(worker.name, line, record)
             else:
-                self.strays += 1
+                worker.strays += 1
+                if worker.strays > _MOST_STRAYS:
+                    self._dismiss(worker.address, "went on sending records that nobody had asked for")
+                    return
         for ended in batch.ended:
-            if dealer.is_held_by(ended.name, worker.address):
-                dealer.session_done(ended.name, leftover=ended.leftover)
+            if not dealer.is_held_by(ended.name, worker.address):
+                self._dismiss(worker.address, "said that a session ended that it did not hold")
+                return
+            if not dealer.can_have_ended(ended.name, ended.leftover):
+                self._dismiss(worker.address, "said that a session ended, and its records say otherwise")
+                return
+            self._told.discard(ended.name)
+            dealer.session_done(ended.name, leftover=ended.leftover)
         for name in batch.returned:
-            if dealer.is_held_by(name, worker.address):
-                dealer.returned(name)
+            if not dealer.is_held_by(name, worker.address) or not dealer.can_be_returned(name):
+                self._dismiss(worker.address, "gave back a session that it was to hold")
+                return
+            dealer.returned(name)
+
+    def _is_of_this_run(self, record: Record) -> bool:
+        """Whether all its moments are times, and near this run: a picture of centuries could not be drawn."""
+        assert self._clock is not None
+        earliest, latest = self._clock.start_ns - _WITHIN_NS, time.perf_counter_ns() + _WITHIN_NS
+        moments = [getattr(record, name) for name in _MOMENTS[type(record)]]
+        if isinstance(record, TurnRecord) and record.deltas.arrival_ns:
+            moments += [min(record.deltas.arrival_ns), max(record.deltas.arrival_ns)]
+        return all(at_ns is None or (type(at_ns) is int and earliest <= at_ns <= latest) for at_ns in moments)
 
     def _belongs(self, worker: WorkerFacts, record: Record, dealer: Dealer) -> bool:
-        """Whether a record is this worker's to send, and new."""
+        """Whether a record is this worker's to send, was asked for, and is new."""
         if record.worker != worker.name:
             return False
-        match record:
-            case TurnRecord():
-                worker.turns += 1
-                held = dealer.is_held_by(record.session, worker.address)
-                return held and dealer.turn_done(record.session, record.turn)
-            case SessionRecord():
-                worker.sessions += 1
-                return dealer.is_held_by(record.session, worker.address)
-            case HealthSample():
-                return True
+        if isinstance(record, HealthSample):
+            assert self._clock is not None
+            worker.samples += 1
+            run_s = max(0, time.perf_counter_ns() - self._clock.start_ns) / _NS
+            return worker.samples <= _SAMPLES_PER_S * run_s + _SAMPLES_MORE
+        if isinstance(record, TurnRecord):
+            worker.turns += 1
+        else:
+            worker.sessions += 1
+        if record.run_id != self._run_id or not dealer.is_held_by(record.session, worker.address):
+            return False
+        turns = dealer.turns_of(record.session)
+        if isinstance(record, SessionRecord):
+            is_new = record.session not in self._told
+            self._told.add(record.session)
+            return is_new and record.variant == turns[0].variant
+        if not 0 <= record.turn < len(turns):
+            return False
+        asked = turns[record.turn]
+        is_asked = (record.item, record.attempt, record.variant) == (asked.item.id, asked.attempt, asked.variant)
+        return is_asked and dealer.turn_done(record.session, record.turn)
 
     def _drained(self, worker: WorkerFacts, content: msg.Drained) -> None:
         if self._dealer is not None and self._dealer.holds(worker.address):
@@ -469,24 +548,33 @@ class Fleet:
         worker.state, worker.sentence = "refused", sentence
         self._warn(f"{worker.name} on {worker.hello.host} cannot take part: {sentence}")
         self._send(worker, msg.Bye(kept=False, sentence=sentence, exit_code=2))
+        self.line.dismiss(worker.address)
 
     def _dismiss(self, address: str, why: str) -> None:
         """Nothing that this worker says is believed any more."""
+        bye = msg.Bye(kept=False, sentence=f"the master did not understand this worker: it {why}", exit_code=70)
+        self.line.send(address, bye.kind, msg.encode(bye))
         worker = self.workers.get(address)
         if worker is not None and worker.takes_part:
             self._lose(worker, why)
-        bye = msg.Bye(kept=False, sentence=f"the master did not understand this worker: it {why}", exit_code=70)
-        self.line.send(address, bye.kind, msg.encode(bye))
+            return
+        if worker is None and address not in self._sent_away:
+            self._sent_away.add(address)
+            self._warn(f"somebody who had not said who they are was sent away: it {why}")
+        self.line.dismiss(address)
 
     def _lose(self, worker: WorkerFacts, why: str) -> None:
         was = worker.state
         worker.state, worker.sentence, worker.slots = "gone", why, 0
+        self.line.dismiss(worker.address)
         self._inbox.seen(worker.name, slots=0, lost=True)
         self._outgoing.pop(worker.address, None)
         if was == "warm" and self._clock is not None and self._dealer is not None:
             self._hand_over(worker, self._dealer, why)
         elif self._clock is None and (was == "warm" or (was == "ready" and self._begin is not None)):
             self._inbox.incident(f"{worker.name} on {worker.hello.host} was lost before the run began: it {why}")
+        else:
+            self._warn(f"{worker.name} on {worker.hello.host} takes no part: it {why}")
         self._wake()
 
     def _hand_over(self, worker: WorkerFacts, dealer: Dealer, why: str) -> None:
@@ -546,7 +634,15 @@ class Fleet:
     def _tick(self) -> None:
         assert self._dealer is not None
         now_ns = time.perf_counter_ns()
-        self.line.want(self._dealer.slots_wanted(now_ns))
+        # Whoever still gets ready would hold none, and the others would hold fewer.
+        self.line.want(self._dealer.slots_wanted(now_ns), frozenset(worker.address for worker in self._in("warm")))
+        # Measured, since a loop that was held up finds the messages of all that time.
+        most = _MOST_A_SECOND * max(1.0, (now_ns - self._looked_ns) / _NS)
+        self._looked_ns = now_ns
+        for worker in [worker for worker in self.workers.values() if worker.takes_part]:
+            if worker.messages > most:
+                self._dismiss(worker.address, f"sent {worker.messages} messages at once")
+            worker.messages = 0
         for worker in self._in("warm"):
             worker.silent_ticks += 1
             if worker.silent_ticks * self.TICK_S > _HUNG_S:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 __all__ = [
     "BATCH_BYTES",
     "MOST_BYTES",
+    "MOST_LINES",
+    "MOST_LINE_BYTES",
     "PROTOCOL",
     "Batch",
     "Begin",
@@ -46,13 +48,33 @@ PROTOCOL = 1
 MOST_BYTES = 16 * 1024 * 1024
 """No message is longer."""
 
+MOST_LINE_BYTES = MOST_BYTES // 2
+"""No record is longer: a batch holds it, what waited before it, and the names of sessions."""
+
 BATCH_BYTES = 256 * 1024
 """A batch is sent once it is this long. Small messages keep both sides' heartbeats on time."""
+
+MOST_LINES = 20_000
+"""No batch has more: one of that length with the shortest records has a thousand."""
 
 Ns = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Sentence = Annotated[str, Field(max_length=4000)]
+
+
+def _harmless(text: str) -> str:
+    """What another machine says may be shown in a terminal or in the log of a CI service, and must command neither."""
+    text = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+    return text.replace("##", "# #").replace("\n::", "\n: :")
+
+
+def _harmless_line(text: str) -> str:
+    return _harmless(text.replace("\n", "?"))
+
+
+SaidName = Annotated[Name, AfterValidator(_harmless_line)]
+Said = Annotated[Sentence, AfterValidator(_harmless)]
 
 
 class MessageError(ValueError):
@@ -74,11 +96,11 @@ class Hello(Message):
 
     kind: ClassVar[str] = "rteval.hello"
     protocol: Count
-    version: Name
-    host: Name
+    version: SaidName
+    host: SaidName
     pid: Count
     cpus: Count
-    python: Name
+    python: SaidName
 
 
 class Ready(Message):
@@ -86,9 +108,9 @@ class Ready(Message):
 
     kind: ClassVar[str] = "rteval.ready"
     ok: bool
-    sentence: Sentence | None = None
-    credential: Sentence | None = None
-    warnings: Annotated[tuple[Sentence, ...], Field(max_length=100, strict=False)] = ()
+    sentence: Said | None = None
+    credential: Said | None = None
+    warnings: Annotated[tuple[Said, ...], Field(max_length=100, strict=False)] = ()
 
 
 class Warm(Message):
@@ -141,14 +163,14 @@ class Bug(Message):
     """A bug of ours on the worker, which ends the run. ``text`` is its traceback."""
 
     kind: ClassVar[str] = "rteval.bug"
-    text: Annotated[str, Field(max_length=20_000)]
+    text: Annotated[str, Field(max_length=20_000), AfterValidator(_harmless)]
 
 
 class Leaving(Message):
     """The worker goes: it was told to on its own machine, or cannot go on (full disk, changed data)."""
 
     kind: ClassVar[str] = "rteval.leaving"
-    sentence: Sentence
+    sentence: Said
     failed: bool = False
 
 
@@ -249,7 +271,7 @@ class Bye(Message):
 
     kind: ClassVar[str] = "rteval.bye"
     kept: bool
-    sentence: Sentence | None = None
+    sentence: Said | None = None
     exit_code: Annotated[int, Field(ge=0, le=255)] = 0
 
 
@@ -283,6 +305,8 @@ def decode(kinds: dict[str, type[Message]], kind: str, data: object) -> Message:
         raise MessageError(f"there is no message {kind[:50]!r}")
     if not isinstance(data, bytes) or len(data) > MOST_BYTES:
         raise MessageError(f"{kind} holds no bytes, or more than {MOST_BYTES}")
+    if model is Batch and data.count(b"\n") > MOST_LINES:
+        raise MessageError(f"{kind} holds more than {MOST_LINES} lines")
     head, *lines = data.split(b"\n") if model is Batch else [data]
     try:
         content = orjson.loads(head)

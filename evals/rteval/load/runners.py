@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import gevent
 import psutil
@@ -25,12 +25,13 @@ from locust.stats import StatsError
 
 from ..errors import UsageError
 from .bridge import HubThread
+from .charts import Event
 from .sockets import Client, Door, Server, put_in_place
 
 if TYPE_CHECKING:
     from .swarm import MasterEvents, Slots, UiOptions, WorkerEvents
 
-__all__ = ["LocalRunner", "MasterRunner", "Measured", "Session", "SwarmEnvironment", "WorkerRunner"]
+__all__ = ["LocalRunner", "MasterRunner", "Session", "SwarmEnvironment", "WorkerRunner"]
 
 _MESSAGE = "rteval"
 """Locust's type of all messages that are ours; their data is (kind, bytes)."""
@@ -44,24 +45,16 @@ _REFUSALS = 2
 _MOST_ERRORS = 499
 _ERROR_CHARS = 200
 
+_AT_ONCE = 100
+"""Messages that are taken one after the other before the rest of the hub has its turn."""
+
+_MOST_UNHEARD = 512 * 1024 * 1024
+"""Bytes of one worker that may wait for the asyncio loop: a loop that hangs for minutes is left so much."""
+
+_SILENT = "was not heard of any more"
+_CLOSED = "was not heard of any more: its connection was closed"
+
 put_in_place()
-
-
-class Measured(NamedTuple):
-    """Something measured, for the live charts only.
-
-    Attributes:
-        value_ms: ``None`` where there is no duration.
-        size: bytes.
-        error: what went wrong, or ``None``.
-        headline: whether it counts into the charts and the "Aggregated" row too.
-    """
-
-    name: str
-    value_ms: float | None
-    size: int
-    error: str | None
-    headline: bool
 
 
 class SwarmEnvironment(Environment):
@@ -75,6 +68,7 @@ class SwarmEnvironment(Environment):
     def __init__(self, hub: HubThread, slots: Slots | None = None, *, ui: UiOptions | None = None) -> None:
         self.hub = hub
         self.slots = slots
+        self.is_shown = ui is not None
         # Made here, since Locust's own parser would read LOCUST_* variables, locust.conf and our command line.
         options = Namespace(
             num_users=ui and ui.users,
@@ -131,7 +125,7 @@ class _Quiet(runners.Runner):
             self.current_cpu_usage = process.cpu_percent()
             self.current_memory_usage = process.memory_info().rss
 
-    def log(self, measured: Iterable[Measured]) -> None:
+    def log(self, measured: Iterable[Event]) -> None:
         """Put what was measured into Locust's statistics, which nobody but its web UI reads."""
         stats = self.stats
         for name, value_ms, size, error, headline in measured:
@@ -231,6 +225,10 @@ class MasterRunner(_Quiet, runners.MasterRunner):
     def __init__(self, environment: SwarmEnvironment, door: Door, port: int, events: MasterEvents) -> None:
         self._events = events
         self._left: set[str] = set()
+        self._among: Collection[str] | None = None
+        # Bytes by worker; the one is written by the hub alone, the other by the loop.
+        self._passed_on: dict[str, int] = {}
+        self._heard: dict[str, int] = {}
         try:
             super().__init__(environment, door, port)
         except BaseException:
@@ -250,31 +248,54 @@ class MasterRunner(_Quiet, runners.MasterRunner):
         self.target_user_count = user_count
         if user_count > 0:
             self.begin()
-        workers = list(self.clients)
+        workers = [worker for worker in self.clients if self._among is None or worker in self._among]
         lost = []
         for number, worker in enumerate(workers):
             share = user_count // len(workers) + (number < user_count % len(workers))
             if not self._tell(worker, "spawn", share):
                 lost.append(worker)
-        self._lose(lost)
+        self._lose(lost, _CLOSED)
+
+    def spread(self, user_count: int, workers: Collection[str] | None) -> None:
+        """There should be so many users, and from now on only with these workers; ``None``: with all."""
+        self._among = workers
+        self.start(user_count)
 
     def send(self, worker: str, kind: str, data: bytes) -> None:
         """Send a message of ours; one that cannot be delivered means that the worker is gone."""
         if worker in self.clients and not self._tell(worker, _MESSAGE, (kind, data)):
-            self._lose([worker])
+            self._lose([worker], _CLOSED)
+
+    def dismiss(self, worker: str) -> None:
+        """Tell a worker to leave; from now on it counts for nothing."""
+        if worker in self.clients:
+            self._tell(worker, "quit", None)
+            self._forget(worker, "was dismissed")
+
+    def client_listener(self) -> NoReturn:
+        """As Locust's, for a socket that raises nothing. It waits for nobody while there is something to read: whoever
+        talks without a pause would keep all else in this hub from running."""
+        while True:
+            for _ in range(_AT_ONCE):
+                worker, message = self.server.recv_from_client()
+                if message is not None:
+                    self.handle_message(worker, message)
+                else:
+                    self._forget(worker, "sent what cannot be read")
+            gevent.sleep(_PAUSE_S)
 
     def handle_message(self, client_id: str, msg: Message) -> None:
         """What a worker says goes to Locust only where Locust is asked: no word of a worker can stop this test."""
         if msg.type == "client_ready" and isinstance(msg.data, str) and client_id not in self._left:
             self._join(client_id, msg)
-        elif client_id not in self.clients:
-            # It was given up, or belongs to a master that was here before.
-            self._tell(client_id, "quit", None)
-        else:
+        elif client_id in self.clients:
             try:
                 self._hear(client_id, msg)
-            except (AttributeError, KeyError, TypeError, ValueError):  # not what a worker of ours sends
-                self._forget(client_id)
+            except Exception:  # whatever it trips over: a worker of ours does not send it
+                self._forget(client_id, "sent what no worker sends")
+        elif msg.type in ("client_ready", "heartbeat"):
+            # It was given up, or belongs to a master that was here before.
+            self._tell(client_id, "quit", None)
 
     def _join(self, worker: str, msg: Message) -> None:
         known = worker in self.clients
@@ -291,11 +312,25 @@ class MasterRunner(_Quiet, runners.MasterRunner):
                 kind, data = msg.data
                 if not isinstance(kind, str) or not isinstance(data, bytes):
                     raise TypeError("a message of ours is a kind and bytes")
-                self.environment.hub.post(self._events.message, worker, kind, data)
-            case "heartbeat" | "stats" | "spawning_complete":
+                self._pass_on(worker, kind, data)
+            case "heartbeat" | "spawning_complete":
+                super().handle_message(worker, msg)
+            case "stats" if self.environment.is_shown:
                 super().handle_message(worker, msg)
             case "quit":
-                self._forget(worker)
+                self._forget(worker, "left without a word")
+
+    def _pass_on(self, worker: str, kind: str, data: bytes) -> None:
+        passed_on = self._passed_on[worker] = self._passed_on.get(worker, 0) + len(data)
+        if passed_on - self._heard.get(worker, 0) > _MOST_UNHEARD:
+            self._forget(worker, "sent more than could be taken in")
+        else:
+            self.environment.hub.post(self._take_in, worker, kind, data)
+
+    def _take_in(self, worker: str, kind: str, data: bytes) -> None:
+        """On the asyncio loop: a message is heard."""
+        self._heard[worker] = self._heard.get(worker, 0) + len(data)
+        self._events.message(worker, kind, data)
 
     def heartbeat_worker(self) -> NoReturn:
         """As Locust's, but a worker that is missing is forgotten at once, and that the last one went ends nothing.
@@ -304,12 +339,15 @@ class MasterRunner(_Quiet, runners.MasterRunner):
         """
         while True:
             gevent.sleep(HEARTBEAT_INTERVAL)
-            lost = []
+            silent, closed = [], []
             for worker, node in self.clients.items():
                 node.heartbeat -= 1
-                if node.heartbeat < 0 or not self._tell(worker, "heartbeat", None):
-                    lost.append(worker)
-            self._lose(lost)
+                if node.heartbeat < 0:
+                    silent.append(worker)
+                elif not self._tell(worker, "heartbeat", None):
+                    closed.append(worker)
+            self._lose(silent, _SILENT)
+            self._lose(closed, _CLOSED)
 
     def check_stopped(self) -> None:
         """Whether the test is over is not the workers' to say."""
@@ -324,19 +362,19 @@ class MasterRunner(_Quiet, runners.MasterRunner):
     def _tell(self, worker: str, kind: str, data: object) -> bool:
         return self.server.send_to_client(Message(kind, data, worker))  # type: ignore[no-untyped-call]
 
-    def _lose(self, workers: Sequence[str]) -> None:
+    def _lose(self, workers: Sequence[str], why: str) -> None:
         if workers:
             # What they said before their connections closed may not have been read yet.
             for message in self.server.waiting():
                 self.handle_message(message.node_id, message)
         for worker in workers:
-            self._forget(worker)
+            self._forget(worker, why)
 
-    def _forget(self, worker: str) -> None:
+    def _forget(self, worker: str, why: str) -> None:
         if self.clients.pop(worker, None) is None:
             return
         self._left.add(worker)
-        self.environment.hub.post(self._events.gone, worker)
+        self.environment.hub.post(self._events.gone, worker, why)
         self.start(self.target_user_count)
 
 

@@ -42,6 +42,9 @@ _LINGER_MS = 500
 
 _TERM_S = 2.0
 
+_MOST_TOLD = 10
+"""Messages that cannot be read and that the log tells of."""
+
 _TOKEN_CHARS = 16
 
 _EVENTS = (
@@ -134,6 +137,7 @@ class _Socket(BaseSocket):
         self.context = self.socket.context
         self.socket.setsockopt(zmq.MAXMSGSIZE, MOST_BYTES + _FRAMING_BYTES)
         self.socket.setsockopt(zmq.SNDHWM, _UNSENT)
+        self._unreadable = 0
 
     def close(self, linger: int | None = None) -> None:
         """Close for good, at most half a second later: Locust leaves the ZeroMQ context, and with it the port."""
@@ -142,6 +146,20 @@ class _Socket(BaseSocket):
         ending = threading.Thread(target=self.context.term, daemon=True)
         ending.start()
         ending.join(_TERM_S)
+
+    def _opened(self, frames: Sequence[bytes]) -> Message | None:
+        """The message in frames of the worker's name and content; ``None`` if it cannot be read or names another."""
+        try:
+            name, data = frames
+            message: Message = Message.unserialize(data)  # type: ignore[no-untyped-call]
+            if not isinstance(message.type, str) or message.node_id != name.decode():
+                raise ValueError("it is not what its envelope says")
+        except Exception as error:  # msgpack's errors have no base of their own
+            self._unreadable += 1
+            if self._unreadable <= _MOST_TOLD:
+                _log.warning("a message that cannot be read is dropped: %s", error)
+            return None
+        return message
 
 
 class Server(_Socket):
@@ -179,11 +197,10 @@ class Server(_Socket):
             return False
         return True
 
-    def recv_from_client(self) -> tuple[str, Message]:
-        """Wait for a message that can be read and that says truly whom it is from."""
-        while (message := _opened(self.socket.recv_multipart())) is None:
-            pass
-        return message.node_id, message
+    def recv_from_client(self) -> tuple[str, Message | None]:
+        """Wait for a message: whom it is from, and what it is, if it can be read and says so truly."""
+        frames = self.socket.recv_multipart()
+        return frames[0].decode(errors="replace"), self._opened(frames)
 
     def waiting(self) -> Iterator[Message]:
         """Those that are here already, without waiting for more."""
@@ -192,7 +209,7 @@ class Server(_Socket):
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            if (message := _opened(frames)) is not None:
+            if (message := self._opened(frames)) is not None:
                 yield message
 
 
@@ -231,7 +248,7 @@ class Client(_Socket):
 
     def recv(self) -> Message:
         """Wait for a message that can be read."""
-        while (message := _opened([self._name, self.socket.recv()])) is None:
+        while (message := self._opened([self._name, self.socket.recv()])) is None:
             pass
         return message
 
@@ -242,7 +259,7 @@ class Client(_Socket):
                 data = self.socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            if (message := _opened([self._name, data])) is not None:
+            if (message := self._opened([self._name, data])) is not None:
                 yield message
 
     def hang_up(self) -> None:
@@ -255,19 +272,6 @@ class Client(_Socket):
         self.socket.disable_monitor()
         self._monitor.close(0)
         super().close(linger if self.admitted else 0)
-
-
-def _opened(frames: Sequence[bytes]) -> Message | None:
-    """The message in frames of the worker's name and content; ``None`` if it cannot be read or names another."""
-    try:
-        name, data = frames
-        message: Message = Message.unserialize(data)  # type: ignore[no-untyped-call]
-        if not isinstance(message.type, str) or message.node_id != name.decode():
-            raise ValueError("it is not what its envelope says")
-    except Exception as error:  # msgpack's errors have no base of their own
-        _log.warning("a message that cannot be read is dropped: %s", error)
-        return None
-    return message
 
 
 def put_in_place() -> None:

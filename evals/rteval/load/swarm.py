@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -21,10 +21,11 @@ from gevent import monkey
 
 from ..errors import UsageError
 from .bridge import HubThread
+from .charts import Event
 
 # At run time Locust is imported by ``start``: half a second that commands without it need not wait for.
 if TYPE_CHECKING:
-    from .runners import LocalRunner, MasterRunner, Measured, WorkerRunner
+    from .runners import LocalRunner, MasterRunner, WorkerRunner
     from .sockets import Door
     from .web import WebPage
 
@@ -68,9 +69,9 @@ class MasterEvents(Protocol):
         """A worker said something."""
         ...
 
-    def gone(self, worker: str) -> None:
-        """A worker left, its connection was closed, or nothing was heard of it for 4 s. It gets no users any more, and
-        is told to leave should it come back."""
+    def gone(self, worker: str, why: str) -> None:
+        """A worker left, its connection was closed, or nothing was heard of it for 4 s: ``why`` says which, without its
+        subject. It gets no users any more, and is told to leave should it come back."""
         ...
 
 
@@ -132,7 +133,7 @@ class _Swarm(Generic[R]):
         self._hub = HubThread()
         self._made: R | None = None
         self._over = False
-        self._measured: list[Measured] = []
+        self._measured: list[Event] = []
         self._flushing: asyncio.TimerHandle | None = None
 
     @property
@@ -166,25 +167,12 @@ class _Swarm(Generic[R]):
             await self._hub.stop()
             raise
 
-    def fire(
-        self, name: str, value_ms: float | None, *, size: int = 0, error: str | None = None, headline: bool = True
-    ) -> None:
-        """Show something measured in the web UI, and only there.
-
-        Args:
-            name: e.g. ``rteval/ttfa_ms``: a row of the table.
-            value_ms: ``None`` where there is no duration.
-            size: bytes.
-            error: what went wrong; it then counts as failed, too.
-            headline: whether it goes into the charts and the table's last row as well. They show one distribution, so
-                one measure should have it: of several they show a mixture that means nothing.
-        """
+    def fire(self, events: Iterable[Event]) -> None:
+        """Show what was measured in the web UI, and only there."""
         if not self._usable:
             return
-        from .runners import Measured
-
-        self._measured.append(Measured(name, value_ms, size, error, headline))
-        if self._flushing is None:
+        self._measured.extend(events)
+        if self._flushing is None and self._measured:
             self._flushing = asyncio.get_running_loop().call_later(_CHARTS_S, self._flush)
 
     def _flush(self) -> None:
@@ -237,12 +225,10 @@ class _Commanding(_Swarm[C]):
             if self._page is not None:
                 self._hub.call(self._page.finish)
 
-    def fire(
-        self, name: str, value_ms: float | None, *, size: int = 0, error: str | None = None, headline: bool = True
-    ) -> None:
+    def fire(self, events: Iterable[Event]) -> None:
         """As any swarm's, but without a web UI there is nothing to show it in."""
         if self._ui is not None:
-            super().fire(name, value_ms, size=size, error=error, headline=headline)
+            super().fire(events)
 
     def _open_page(self) -> None:
         if self._ui is not None:
@@ -323,10 +309,20 @@ class MasterSwarm(_Commanding["MasterRunner"]):
         self._made = MasterRunner(SwarmEnvironment(self._hub, ui=self._ui), door, self._port, self._events)
         self._open_page()
 
+    def want(self, users: int, workers: Collection[str] | None = None) -> None:
+        """There should be so many users, spread evenly over these workers; ``None``: over all."""
+        if self._usable:
+            self._hub.call(self._runner.spread, users, workers)
+
     def send(self, worker: str, kind: str, data: bytes) -> None:
         """Send a worker a message; if it could not be delivered, ``gone`` follows."""
         if self._usable:
             self._hub.call(self._runner.send, worker, kind, data)
+
+    def dismiss(self, worker: str) -> None:
+        """Do without a worker: it is told to leave, its users are the others', and nothing it says is heard."""
+        if self._usable:
+            self._hub.call(self._runner.dismiss, worker)
 
 
 class WorkerSwarm(_Swarm["WorkerRunner"]):

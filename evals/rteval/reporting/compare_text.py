@@ -10,15 +10,15 @@ from rich.text import Text
 
 from ..analysis.compare import Comparison, Outcome, Row
 from ..analysis.metrics import find_metric
-from .markdown import escape
+from .markdown import code, escape
 from .words import say_value
 
 __all__ = ["HOW", "compare_markdown", "compare_tables", "in_points", "say_outcome"]
 
 HOW = (
-    "Differences are new less base, with 95 % intervals from 2 000 resamples of items (paired) or sessions. Worse and "
-    "better are said when the difference is beyond the slack after Holm's correction over all rows, same when the "
-    "whole interval is within the slack."
+    "Differences are new less base, with 95 % intervals: of shares Newcombe's, of all others from 2 000 resamples of "
+    "items (paired) or sessions. Worse and better are said when the difference is beyond the slack after Holm's "
+    "correction over all rows, same when the whole interval is within the slack."
 )
 
 _STYLES = {Outcome.WORSE: "bold red", Outcome.BETTER: "green", Outcome.SAME: "", Outcome.NOT_COMPARABLE: "yellow"}
@@ -61,7 +61,7 @@ def compare_markdown(comparisons: Sequence[Comparison]) -> str:
         lines = ["| " + " | ".join(_HEAD) + " |", "|" + " --- |" * len(_HEAD)]
         for row in comparison.rows:
             cells = _cells(row)
-            shown = [f"`{cells[0]}`", *map(escape, cells[1:-1]), _MARKS[row.outcome], escape(row.reason or "")]
+            shown = [code(cells[0]), *map(escape, cells[1:-1]), _MARKS[row.outcome], escape(row.reason or "")]
             lines.append("| " + " | ".join(shown) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, HOW]) + "\n"

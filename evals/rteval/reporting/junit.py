@@ -93,6 +93,8 @@ def _lines(
 ) -> Iterable[str]:
     yield f"run {summary['run_id']} in {summary['run_dir']}"
     yield say_verdict(summary)
+    # A gate that only warns, or was forgiven, is no failure; here a reader still finds it.
+    yield from (say_gate(gate) for gate in summary["gates"] if gate["verdict"] != "pass" and not is_missed(gate))
     yield from incidents_of(run)
     yield f"{len(failed_turns)} of {summary['counts']['turns']} turns were not ok"
     for turn in failed_turns[:SHOWN_FAILURES]:

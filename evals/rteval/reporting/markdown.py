@@ -11,9 +11,9 @@ from ..analysis.metrics import find_metric
 from .load import LoadRow, WorkerRow, incidents_of, is_shaped, left_out_as_warmup, load_rows, worker_rows
 from .variants import NOTE as VARIANTS
 from .variants import variant_table
-from .words import measured, say_culprit, say_interval, say_value, say_verdict
+from .words import counted_in, measured, say_culprit, say_interval, say_value, say_verdict
 
-__all__ = ["escape", "markdown"]
+__all__ = ["code", "escape", "markdown"]
 
 MARKS = {
     "pass": "✅ pass",
@@ -58,6 +58,12 @@ def escape(text: object, limit: int = 200) -> str:
     return _SPECIAL.sub(r"\\\g<0>", line)
 
 
+def code(text: object) -> str:
+    """Return text as code in Markdown; one with a letter that would end the code, or its cell, is escaped instead."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return escape(line) if not line or set(line) & set("`|\\") else f"`{line}`"
+
+
 def markdown(run: Mapping[str, Any], summary: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> str:
     """Return the page.
 
@@ -72,7 +78,7 @@ def markdown(run: Mapping[str, Any], summary: Mapping[str, Any], failures: Seque
         _culprit(summary),
         _facts(run, summary),
         *(f"> {escape(note, 1000)}" for note in _notes(run, summary)),
-        _gates(summary["gates"]),
+        _gates(summary["gates"], summary["metrics"]),
         _variants(summary),
         _metrics(summary["metrics"]),
         _groups(summary),
@@ -134,15 +140,17 @@ def _notes(run: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterable[str]:
             yield f"{summary['counts'][key]} {sentence}"
 
 
-def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
+def _gates(gates: Sequence[Mapping[str, Any]], metrics: Mapping[str, Mapping[str, Any]]) -> str:
     if not gates:
         return "## Gates\n\nNone were set."
     rows = []
     for gate in gates:
-        metric = find_metric(str(gate["metric"])) or find_metric(str(gate["metric"]).rpartition(".")[0])
-        unit = metric.unit if metric else ""
-        few = metric is not None and not metric.is_distribution and not metric.name.endswith(("_wer", "_cer"))
-        value = say_value(gate["value"], unit, n=gate["n"] if few else None)
+        name = str(gate["metric"])
+        metric = find_metric(name) or find_metric(name.rpartition(".")[0])
+        entry = metrics.get(name, {})
+        unit = (metric.unit if metric else "") or str(entry.get("unit") or "")
+        few = metric is not None and not metric.is_distribution
+        value = say_value(gate["value"], unit, n=counted_in(name, {**entry, "n": gate["n"]}) if few else None)
         verdict = MARKS.get(str(gate["verdict"]), str(gate["verdict"]))
         if gate["verdict"] != "pass" and not is_missed(gate):
             verdict = f"{verdict.replace('❌', '⚠️')} (does not decide)"
@@ -150,7 +158,7 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         rows.append(
             [
                 verdict,
-                f"`{gate['text']}`{where}",
+                f"{code(gate['text'])}{where}",
                 value,
                 say_value(gate["limit"], unit),
                 gate["n"],
@@ -177,8 +185,8 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     blocks = [
         "## Metrics",
         *_metric_tables(first, intervals=True),
-        "In brackets: the 95 % interval, from sessions drawn again; above or below, where so few turns bound one side "
-        "only. A dash is a number that was withheld: p95 needs 20 samples, p99 needs 100. "
+        "In brackets: the 95 % interval, for which sessions count and not turns; above or below, where so few bound "
+        "one side only. A dash is a number that was withheld: p95 needs 20 samples, p99 needs 100. "
         "Left out are, for a time, turns that were not ok and the warm-up; for a rate, what its definition leaves out.",
     ]
     if rest:
@@ -196,11 +204,12 @@ def _metric_tables(metrics: Mapping[str, Mapping[str, Any]], *, intervals: bool 
 
     for name, entry in metrics.items():
         metric = find_metric(name)
-        about = [entry["n"], entry["left_out"], escape(metric.definition, 1000) if metric else ""]
+        meaning = entry.get("definition") or (metric.definition if metric else "")
+        about = [entry["n"], entry["left_out"], escape(meaning, 1000)]
         if "value" in entry:
-            single.append([f"`{name}`", cell(name, entry, "value"), *about])
+            single.append([code(name), cell(name, entry, "value"), *about])
         else:
-            times.append([f"`{name}`", *(cell(name, entry, stat) for stat in SHOWN_STATS), *about])
+            times.append([code(name), *(cell(name, entry, stat) for stat in SHOWN_STATS), *about])
     if times:
         yield _table(("", *SHOWN_STATS, "n", "left out", "what it is"), times)
     if single:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..analysis.culprit import is_missed
 
-__all__ = ["measured", "say_culprit", "say_gate", "say_interval", "say_value", "say_verdict"]
+__all__ = ["counted_in", "measured", "say_culprit", "say_gate", "say_interval", "say_value", "say_verdict"]
 
 UNITS = {"ms": " ms", "1/s": " /s", "sessions": "", "turns": "", "tokens": "", "stalls": ""}
 
@@ -35,9 +35,16 @@ def measured(name: str, entry: Mapping[str, Any], stat: str) -> str:
     unit = str(entry["unit"])
     if unit == "ratio" and stat != "value":
         return "-" if entry.get(stat) is None else f"{entry[stat]:.3f}"
-    # Word error rates count words, so their n (turns) is not the denominator; shares of turns are.
-    counted = None if name.endswith(("_wer", "_cer")) else entry["n"]
-    return say_value(entry.get(stat), unit, n=counted if stat == "value" else None)
+    return say_value(entry.get(stat), unit, n=counted_in(name, entry) if stat == "value" else None)
+
+
+def counted_in(name: str, entry: Mapping[str, Any]) -> int | None:
+    """What a share is a share of, so that one of few can be a count; ``None`` where n counts turns and it does not.
+
+    Word error rates are shares of words, ``entity_accuracy`` of entities, and a scorer may have summed up a column.
+    """
+    pooled = name.endswith(("_wer", "_cer", "entity_accuracy")) or entry.get("per") is not None
+    return None if pooled else int(entry["n"])
 
 
 def say_interval(name: str, entry: Mapping[str, Any], stat: str) -> str:

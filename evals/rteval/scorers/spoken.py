@@ -101,6 +101,7 @@ class SpokenWer(Scorer):
             "(or the expected answer, option against), pooled: sum of errors / sum of reference words",
             of="errors",
             per="ref_words",
+            better="lower",
         ),
         "scored_share": Metric(
             "turns that were compared / ok turns outside the warm-up with something to compare", of="scored"

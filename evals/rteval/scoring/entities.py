@@ -2,7 +2,8 @@
 
 A text is looked at in several *views*, each a list of tokens; an entity is found where some neighbouring tokens of one
 view, joined without blanks, are the entity in one of its own forms. So "four two one", "4 2 1" and "421" are the same,
-as are "twenty third" and "23rd", "W. I. L. S. O. N." and "Wilson", and, for ids, "alpha bravo dash seven" and "AB-7".
+as are "twenty third" and "23rd", "3rd of March" and "March 3", "W. I. L. S. O. N." and "Wilson", and, for ids, "alpha
+bravo dash seven" and "AB-7".
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ _WITH_WORD = re.compile(r"\b([a-z0]) (?:as in|f0r|like) \1[a-z0]+\b")
 _X_RAY = re.compile(r"\bx[ -]ray\b")
 _MARKS = "$€£¥%"
 _WORD = re.compile(rf"[{_MARKS}]?(?:\d+\.\d+|[^\W_]+)%?")
+
+_YEAR = "january february march april may june july august september october november december"
+_MONTHS = _YEAR.split()
+_ISO_DATE = re.compile(r"\b(\d{4})-(0[1-9]|1[0-2])-(\d\d)\b")
 
 View = Sequence[str]
 
@@ -111,6 +116,13 @@ def _pairs(
 
 
 def _views(text: str, normalise: Normalizer) -> list[View]:
+    """The text as it was said, and with its dates in one order, where there are any."""
+    said = _tokenised(text, normalise)
+    in_words = _ISO_DATE.sub(lambda date: f"{int(date[3])} {_MONTHS[int(date[2]) - 1]} {date[1]}", text)
+    return said + [view for view in map(_dated, _tokenised(in_words, normalise)) if view not in said]
+
+
+def _tokenised(text: str, normalise: Normalizer) -> list[View]:
     """The tokens after the normaliser, and those of the text as it stands: each loses what the other keeps.
 
     Whisper's English normaliser joins number words to figures, and takes away leading zeros and what is in brackets.
@@ -140,6 +152,16 @@ def _spelled(view: View) -> View:
     """The view with spelling alphabets undone: "alpha bravo dash 7" and "A as in apple, B for boy, 7" are "a b 7"."""
     text = _WITH_WORD.sub(r"\1", _X_RAY.sub("xray", " ".join(view)))
     return [_SPELLING.get(word, word) for word in text.split() if word not in _SILENT]
+
+
+_MONTH_OF = {_folded(name): _folded(month) for month in _MONTHS for name in (month, month[:3])} | {"sept": "september"}
+_MONTH = "|".join(sorted(_MONTH_OF, key=len, reverse=True))
+_DATE = re.compile(rf"\b(?:(\d\d?) (?:0f )?({_MONTH})|({_MONTH}) (?:the )?(\d\d?))\b")
+
+
+def _dated(view: View) -> View:
+    """The view with the day before its month: "3rd of March", "March the 3rd" and "Mar 3" are "3 march"."""
+    return _DATE.sub(lambda date: f"{date[1] or date[4]} {_MONTH_OF[date[2] or date[3]]}", " ".join(view)).split()
 
 
 def _holds(view: View, form: str) -> bool:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -57,12 +57,14 @@ class Metric:
         of: the column whose sum, over the turns that have a value in it, is the numerator (a flag counts 1). With it
             the metric has an interval, and is known of each variant. ``None``: it is no ratio of sums.
         per: the column whose sum is the denominator; ``None``: each of those turns counts 1, as in a mean or a share.
+        better: whether ``higher`` or ``lower`` is better, for comparisons; ``None``: neither.
     """
 
     definition: str
     unit: str = "ratio"
     of: str | None = None
     per: str | None = None
+    better: Literal["higher", "lower"] | None = "higher"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,9 @@ def score_columns(name: str, content: Mapping[str, Any], turns: pd.DataFrame) ->
 
 
 def score_entries(name: str, content: Mapping[str, Any], announced: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The entries of a scorer's metrics in ``summary.json``: each has a value or a reason.
+    """The entries of a scorer's metrics in ``summary.json``: each has a value or a reason, and what it depends on.
+
+    ``made_by`` is a digest of that (model, rubric, versions): where it differs, two numbers are not of one kind.
 
     Args:
         name: of the scorer in the scenario.
@@ -217,9 +221,11 @@ def score_entries(name: str, content: Mapping[str, Any], announced: Sequence[str
     own = f"{PREFIX}{name}."
     reason = str(content.get("reason") or "not measured")
     entries = {full: _missing(reason) for full in announced if full.startswith(own)}
+    about = content.get("about")
+    made_by = {"made_by": digest(about)[:16]} if isinstance(about, dict) and about else {}
     for metric, entry in content.get("metrics", {}).items():
         columns = {key: f"score_{name}_{entry[key]}" for key in ("of", "per") if entry.get(key) is not None}
-        entries[own + metric] = {**entry, **columns}
+        entries[own + metric] = {**entry, **columns, **made_by}
     return entries
 
 
@@ -234,7 +240,8 @@ def _entry(metric: Metric, found: Measured | None, reason: str | None) -> dict[s
     entry = {"n": int(found.n), "left_out": int(found.left_out), "unit": metric.unit, "value": value}
     entry |= {"reason": found.reason or "not measured"} if value is None else {}
     columns = {key: name for key, name in (("of", metric.of), ("per", metric.per)) if name is not None}
-    return entry | {"definition": metric.definition} | columns
+    direction = {} if metric.better == "higher" else {"better": metric.better}
+    return entry | {"definition": metric.definition} | columns | direction
 
 
 def _missing(reason: str) -> dict[str, Any]:

@@ -16,14 +16,14 @@ from ...analysis.subject import Subject
 from ...scoring.words import Alignment, align
 from ..compare_text import HOW, in_points, say_outcome
 from ..files import replace_file
-from .figures import cumulative, round_edges
-from .numbers import definition_of, interval
+from .figures import cumulative, near, round_edges
+from .numbers import definition_of, interval, unit_of
 from .points import Figure
 from .shell import CHARTS, STYLE, asset, embedded, environment, policy, script_text
 from .transcripts import expected_answer, normalizer_of
 from .wording import Number, clean, number
 
-__all__ = ["write_compare"]
+__all__ = ["overlaid", "write_compare"]
 
 MARKS = {
     Outcome.WORSE: ("✗", "fail"),
@@ -79,6 +79,8 @@ def _comparison(comparison: Comparison, place: int) -> dict[str, Any]:
         ("fail", "✗", "Worse") if worse else ("pass", "✓", "Better") if better else ("plain", "≈", "No change shown")
     )
     said = say_outcome(comparison)
+    if said.startswith("nothing"):  # and not with the name of a metric
+        said = said.capitalize()
     return {
         "id": f"comparison-{place}",
         "base": clean(comparison.base.label),
@@ -108,7 +110,7 @@ def _rows(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    unit = None if row.unit == "ratio" and "." in row.name and not row.name.startswith("checks.") else row.unit
+    unit = unit_of(row.name, {"unit": row.unit})
     mark, kind = MARKS[row.outcome]
     return {
         "name": clean(row.name),
@@ -117,7 +119,8 @@ def _row(row: Row) -> dict[str, Any]:
         "new": number(row.new, unit),
         "difference": _signed(row.difference, unit),
         "interval": in_points(interval(row.interval, unit)),
-        "slack": Number(in_points(number(row.slack, unit).text), row.slack),
+        # A share of a base that is not known is no slack.
+        "slack": number(None) if row.base is None else Number(in_points(number(row.slack, unit).text), row.slack),
         "n": f"{row.n_base}" if row.n_base == row.n_new else f"{row.n_base}, {row.n_new}",
         "how": f"{row.units} pairs" if row.paired else f"{row.units} sessions" if row.units else "",
         "mark": mark,
@@ -142,14 +145,14 @@ def _figures(comparison: Comparison, place: int) -> Iterator[Figure]:
         if len(values) < 2:
             continue
         labels = (f"base: {clean(comparison.base.label)}", f"new: {clean(comparison.new.label)}")
-        yield _overlaid(name, labels, values, f"how-often-{place}-{name}")
+        yield overlaid(name, labels, values, f"how-often-{place}-{name}")
         within = cumulative(list(zip(labels, values, strict=True)))
         if within is not None:
-            yield within | {"id": f"within-{place}-{name}", "name": name}
+            yield near(within) | {"id": f"within-{place}-{name}", "name": name}
 
 
-def _overlaid(name: str, labels: Sequence[str], values: Sequence[Any], figure_id: str) -> Figure:
-    """How often each time occurred on both sides, in the same bins and as shares, since n may differ."""
+def overlaid(name: str, labels: Sequence[str], values: Sequence[Any], figure_id: str) -> Figure:
+    """Return how often each time occurred on both sides, in the same bins and as shares, since n may differ."""
     pooled = np.concatenate(values)
     high = float(pooled.max())
     p99 = float(np.percentile(pooled, 99))
@@ -160,11 +163,8 @@ def _overlaid(name: str, labels: Sequence[str], values: Sequence[Any], figure_id
     for label, samples in zip(labels, values, strict=True):
         counts, _ = np.histogram(samples, bins=edges)
         shares = counts / len(samples) * 100
-        # A step holds from its left edge; the last one is closed.
-        points = [
-            [float(edges[0]), 0.0],
-            *([float(b), float(s)] for b, s in zip(edges[1:], shares.round(2), strict=True)),
-        ]
+        # A point holds up to the next one: each share stands at the left edge of its bin.
+        points = [[float(edges[0]), 0.0], *([float(a), float(s)] for a, s in zip(edges, shares.round(2), strict=False))]
         series.append({"name": label, "points": [*points, [float(edges[-1]), 0.0]], "stepped": True})
     beyond = int((pooled > edges[-1]).sum())
     return {

@@ -12,14 +12,25 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...analysis.load import asked_load, open_over_time
-from ...analysis.metrics import CHECKS, STATS
+from ...analysis.metrics import CHECKS, SCORERS, STATS
 from ...analysis.stats import withheld
 from ...records import Stage
 from .load_figures import health_figures, load_figures, with_warmup
 from .points import Figure, X, in_view, line, rounded, triples
 from .wording import clean, number
 
-__all__ = ["counted", "figures_of", "limits_of", "metric_of", "origin_ns", "seconds", "variants_of"]
+__all__ = [
+    "counted",
+    "cumulative",
+    "figures_of",
+    "limits_of",
+    "metric_of",
+    "near",
+    "origin_ns",
+    "round_edges",
+    "seconds",
+    "variants_of",
+]
 
 Floats = npt.NDArray[np.float64]
 Names = npt.NDArray[Any]
@@ -94,10 +105,7 @@ def distributions(
             parts = [(one, latencies(turns[variants == one], name)) for one in sorted(set(variants.tolist()))]
             found = cumulative([(one, part) for one, part in parts if len(part) > 1], limits.get(name, []))
             if found is not None:
-                # Variants lie close together, and a share needs no zero to be read.
-                start = min(float(part.min()) for _one, part in parts if len(part))
-                near = {"range": [rounded(start - 0.04 * (found["range"][1] - start)), found["range"][1]]}
-                yield found | near | {"id": f"cumulative-{name}", "title": title, "name": name}
+                yield near(found) | {"id": f"cumulative-{name}", "title": title, "name": name}
             continue
         yield histogram(name, title, values, limits.get(name, []))
         if name != "response_ms" and len(values) > 1:
@@ -110,7 +118,7 @@ def distributions(
 def metric_of(name: str) -> str:
     """Return the metric of a gate's name, which may end in a statistic: ``ttfa_ms`` of ``ttfa_ms.p95``."""
     metric, _dot, stat = name.rpartition(".")
-    return metric if metric and stat in STATS and not name.startswith(CHECKS) else name
+    return metric if metric and stat in STATS and not name.startswith((CHECKS, SCORERS)) else name
 
 
 def limits_of(gates: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[str, float]]]:
@@ -224,6 +232,12 @@ def cumulative(curves: Sequence[tuple[str, Floats]], gates: Sequence[tuple[str, 
     }
 
 
+def near(figure: Figure) -> Figure:
+    """Return a plot of shares that begins where its curves do: they lie close together, and need no zero to be read."""
+    start, end = min(series["points"][0][0] for series in figure["series"]), figure["range"][1]
+    return figure | {"range": [rounded(start - 0.04 * (end - start)), end]}
+
+
 def over_time(
     name: str,
     title: str,
@@ -310,6 +324,8 @@ def against_concurrency(
             f"{int(loads[mask].max())}.",
             "x": "sessions open",
             "y": "ms",
+            # Room on both sides: the lowest and the highest load are where most turns lie.
+            "range": [rounded(loads[mask].min() - 0.5), rounded(loads[mask].max() + 0.5)],
             "series": [one for one in series if one["points"]],
             "lines": limits,
             "wide": True,

@@ -103,7 +103,8 @@ def variant_table(summary: Mapping[str, Any]) -> tuple[list[str], list[VariantRo
     rows = [VariantRow("turns", "", "turns of the variant, warm-up included", tuple(Cell(value) for value in turns))]
     for name, stat in _heads(metrics):
         cells = tuple(_cell(name, of_one.get(name), stat) for of_one in metrics)
-        rows.append(VariantRow(clean(name), stat, definition_of(name), cells))
+        entry = next((of_one[name] for of_one in metrics if name in of_one), None)
+        rows.append(VariantRow(clean(name), stat, definition_of(name, entry), cells))
     return [clean(name) for name in names], rows
 
 
@@ -132,7 +133,7 @@ def _cell(name: str, metric: Mapping[str, Any] | None, stat: str) -> Cell:
     n = metric.get("n")
     if stat == "value":
         return Cell(
-            number(metric.get("value"), unit_of(name, metric), n=counted_in(name, n)),
+            number(metric.get("value"), unit_of(name, metric), n=counted_in(name, n, metric)),
             interval_of(name, metric, stat),
             n,
         )

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...analysis.metrics import find_metric
+from ...analysis.metrics import SCORERS, Metric, find_metric
 from .figures import metric_of
 from .wording import THIN_SPACE, Number, number
 
 __all__ = ["counted_in", "definition_of", "interval", "interval_of", "quantile", "unit_of"]
 
+POOLED = ("_wer", "_cer", "entity_accuracy")
+"""Ends of the names of shares whose n counts turns, while they are shares of words or entities."""
 
-def definition_of(name: str) -> str:
-    """Return the definition of a metric in one sentence; empty when none is known."""
+
+def definition_of(name: str, entry: Mapping[str, Any] | None = None) -> str:
+    """Return the definition of a metric in one sentence; empty when none is known.
+
+    Args:
+        name: of the metric, or of one of its statistics.
+        entry: of the summary; a scorer's says itself what its metric means.
+    """
     metric = find_metric(metric_of(name))
-    return "" if metric is None else metric.definition
+    return str((entry or {}).get("definition") or "") or ("" if metric is None else metric.definition)
 
 
 def unit_of(name: str, entry: Mapping[str, Any] | None) -> str | None:
-    """Return the unit that a metric is printed in; a distribution of ratios (``rtf``) is no share: no per cent."""
+    """Return the unit that a metric is printed in; a ratio that is no share (``rtf``) is printed as it is."""
     metric = find_metric(metric_of(name))
-    if metric is None:
+    if metric is None or name.startswith(SCORERS):
         return (entry or {}).get("unit")
-    return None if metric.is_distribution and metric.unit == "ratio" else metric.unit
+    return None if _is_plain_ratio(metric) else metric.unit
 
 
 def interval(bounds: Any, unit: str | None) -> str:
@@ -46,9 +54,15 @@ def interval_of(name: str, metric: Mapping[str, Any], stat: str) -> str:
     return interval(found.get(stat), unit_of(name, metric)) if isinstance(found, Mapping) else ""
 
 
-def counted_in(name: str, n: int | None) -> int | None:
-    """Return the denominator of a share; ``None`` for word error rates, which count words where n counts turns."""
-    return None if name.endswith(("_wer", "_cer")) else n
+def counted_in(name: str, n: int | None, entry: Mapping[str, Any] | None = None) -> int | None:
+    """Return the denominator of a share, so that one of few can be a count; ``None`` where n counts something else.
+
+    Word errors are a share of words, a scorer may have summed a column of its own, and a statistic of shares (one a
+    turn) is no share of turns: their n counts turns all the same.
+    """
+    metric = find_metric(metric_of(name))
+    pooled = name.endswith(POOLED) or (name.startswith(SCORERS) and bool((entry or {}).get("per")))
+    return None if metric is None or metric.is_distribution or pooled else n
 
 
 def quantile(name: str, metric: Mapping[str, Any], stat: str) -> Number:
@@ -57,3 +71,7 @@ def quantile(name: str, metric: Mapping[str, Any], stat: str) -> Number:
     if value is None and stat in (metric.get("withheld") or {}):
         return Number("n too small", None)
     return number(value, unit_of(name, metric))
+
+
+def _is_plain_ratio(metric: Metric) -> bool:
+    return metric.is_distribution and metric.unit == "ratio" and not metric.name.endswith("_share")

@@ -14,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ...analysis.health import LAGS
+from ...analysis.intervals import CONFIDENCE
 from ...analysis.load import is_not_started
 from ...analysis.metrics import CHECKS, METRICS, SCORERS, Source, find_metric
 from ...records import Stage
@@ -26,7 +27,7 @@ from .shell import CHARTS, STYLE, asset, digest, embedded, environment, policy, 
 from .sounds import Sounds, find_sounds
 from .stages import Stages, stages_of
 from .transcripts import mistakes_of, worst_turns
-from .turn_table import room_for, turn_columns
+from .turn_table import cut, room_for, turn_columns
 from .wording import Number, clean, duration, number, verdict_of
 
 __all__ = ["asset", "digest", "embedded", "environment", "policy", "render", "script_text", "write_html"]
@@ -52,7 +53,7 @@ SECTIONS: tuple[tuple[str, Callable[[str], bool]], ...] = (
             name.endswith(("wer", "cer", "_missing_rate", "entity_accuracy")) or name.startswith((CHECKS, SCORERS))
         ),
     ),
-    ("load", lambda name: name == "start_lag_ms"),
+    ("lateness", lambda name: name == "start_lag_ms"),
     ("latency", lambda name: name.endswith("_ms") or name in ("rtf", "underrun_count")),
     ("tokens", lambda name: "tokens" in name or "cost" in name),
     ("errors", lambda name: name.endswith("_rate")),
@@ -229,8 +230,9 @@ def gate_row(gate: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, A
     verdict = str(gate.get("verdict", ""))
     mark, word = GATE_MARKS.get(verdict, ("?", verdict or "not judged"))
     name = str(gate.get("metric", ""))
-    unit = unit_of(name, metrics.get(metric_of(name)))
-    shown = number(gate.get("value"), unit, n=counted_in(name, gate.get("n")))
+    entry = metrics.get(metric_of(name))
+    unit = unit_of(name, entry)
+    shown = number(gate.get("value"), unit, n=counted_in(name, gate.get("n"), entry))
     return {
         "text": clean(gate.get("text", "")),
         "metric": clean(name),
@@ -242,7 +244,7 @@ def gate_row(gate: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, A
         "n": gate.get("n"),
         "reason": clean(gate.get("reason") or ""),
         "remarks": [clean(text) for text in gate_remarks(gate, unit)],
-        "definition": definition_of(name),
+        "definition": definition_of(name, entry),
     }
 
 
@@ -254,8 +256,8 @@ def gate_remarks(gate: Mapping[str, Any], unit: str | None) -> Iterator[str]:
         yield f"baseline {number(gate['baseline'], unit).text} (n {gate.get('baseline_n')})"
     if gate.get("interval"):
         what = "change" if "baseline" in gate else "value"
-        share = number(gate.get("confidence"), "ratio").text
-        yield f"{share} interval of the {what}: {interval(gate['interval'], unit)}"
+        share = (gate.get("confidence") or CONFIDENCE) * 100
+        yield f"{share:g} % interval of the {what}: {interval(gate['interval'], unit)}"
     if gate.get("severity") == "warn":
         yield "a miss only warns"
     if gate.get("note"):
@@ -288,7 +290,7 @@ def headlines(metrics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         unit, n = unit_of(name, metric), metric.get("n")
         timed = metric.get("p50") is not None
         main = number(
-            metric.get("p50") if timed else metric.get("value", metric.get("mean")), unit, n=counted_in(name, n)
+            metric.get("p50") if timed else metric.get("value", metric.get("mean")), unit, n=counted_in(name, n, metric)
         )
         if main.exact is None:
             continue
@@ -302,7 +304,7 @@ def headlines(metrics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "second_interval": interval_of(name, metric, "p95") if timed else "",
                 "n": n,
                 "left_out": metric.get("left_out") or 0,
-                "definition": definition_of(name),
+                "definition": definition_of(name, metric),
             }
         )
     return found[:6]
@@ -341,14 +343,14 @@ def metric_tables(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, MetricT
                 "name": name,
                 "n": number(n),
                 "left_out": number(metric.get("left_out")),
-                "value": number(single, unit, n=counted_in(name, n)),
+                "value": number(single, unit, n=counted_in(name, n, metric)),
                 "stat": "value" if "value" in metric else "mean",
                 "timed": "p50" in metric,
                 "stats": {stat: quantile(name, metric, stat) for stat in ("p50", "p90", "p95", "p99", "min", "max")},
                 "intervals": {
                     stat: interval_of(name, metric, stat) for stat in ("value", "mean", "p50", "p90", "p95", "p99")
                 },
-                "definition": definition_of(name),
+                "definition": definition_of(name, metric),
             }
         )
     return tables
@@ -485,7 +487,9 @@ def shown_workers(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[di
 
 def fact_groups(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return what was run, in groups of (name, value)."""
-    scenario = {key: value for key, value in (run.get("scenario") or {}).items() if key != "resolved"}
+    scenario = dict(run.get("scenario") or {})
+    resolved = scenario.pop("resolved", None) or {}
+    scenario.pop("gate_lines", None)  # where an editor finds them
     groups: list[tuple[str, Mapping[str, Any]]] = [
         (
             "Run",
@@ -500,6 +504,8 @@ def fact_groups(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tupl
         ),
         ("Target", run.get("target") or {}),
         ("Scenario", scenario),
+        ("Session", given(resolved.get("session") or {})),
+        ("Load", given(resolved.get("load") or {})),
         ("Dataset", run.get("dataset") or {}),
         ("Scoring", run.get("scoring") or {}),
         ("Versions", run.get("versions") or {}),
@@ -513,9 +519,19 @@ def fact_groups(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tupl
     return shown
 
 
+def given(value: Any) -> Any:
+    """Return settings without those that were left open."""
+    if not isinstance(value, Mapping):
+        return value
+    found = {key: given(entry) for key, entry in value.items()}
+    return {key: entry for key, entry in found.items() if entry is not None and entry not in ({}, [])}
+
+
 def plain(value: object) -> str:
-    """Return any JSON value as one line of text."""
-    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+    """Return any JSON value as one line of text, which is cut where it is very long."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return cut(clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)), 600)
 
 
 def about(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:

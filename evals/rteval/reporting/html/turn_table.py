@@ -14,7 +14,7 @@ from .shell import embedded
 from .timeline import STEPS_MS, Arrivals, anchors
 from .wording import clean
 
-__all__ = ["MAX_ROWS", "room_for", "turn_columns"]
+__all__ = ["MAX_ROWS", "cut", "room_for", "turn_columns"]
 
 MAX_ROWS = 20_000
 """More turns than this and the page holds the ones that were not ok and the slowest; the tables hold all."""

@@ -105,7 +105,9 @@ def clean(text: object) -> str:
 
 
 def grouped(value: float, digits: int) -> str:
-    """Return a decimal number with its thousands parted."""
+    """Return a decimal number with its thousands parted; one that its digits cannot show says so: it is not zero."""
+    if digits and 0 < abs(value) < 0.5 / 10**digits:
+        return f"{'<' if value > 0 else '>-'}{10**-digits:g}"
     return f"{value:,.{digits}f}".replace(",", THIN_SPACE)
 
 

@@ -19,7 +19,7 @@ class Brevity(Scorer):
     metrics: Mapping[str, Metric] = {
         # "of" names the column that a number is the mean of; so it gets an interval, and one for each variant.
         "short_share": Metric("answers of at most most_words words / answers with words", of="short"),
-        "mean_words": Metric("words per answer", unit="words", of="words"),
+        "mean_words": Metric("words per answer", unit="words", of="words", better="lower"),
     }
 
     def faults(self, options: Options) -> Sequence[str]:

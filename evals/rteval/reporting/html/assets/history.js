@@ -13,7 +13,7 @@
     const of = (kinds) => figure.kinds.map((kind) => kinds[kind] ?? kinds[""]);
     return [
       ...figure.limits.map((data, index) => ({
-        type: "line", label: index ? `gate ${index + 1}` : "gate", data, borderColor: fail, borderWidth: 2, pointRadius: data.length > 1 ? 0 : 3,
+        type: "line", label: index ? `gate ${index + 1}` : "gate", data, borderColor: fail, borderWidth: 2, pointRadius: data.length > 1 ? 0 : 14,
         pointBackgroundColor: fail, pointStyle: "line", pointHitRadius: 0, stepped: "middle", order: 3,
       })),
       {
@@ -68,6 +68,9 @@
   }
 
   Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
+  // Without scripts a plot would be an empty box: its words stand there instead.
+  for (const box of document.querySelectorAll(".plot .canvas")) box.hidden = false;
+  for (const note of document.querySelectorAll(".unscripted")) note.remove();
   const waiting = figures.map((figure) => () => {
     charts.push({ figure, chart: new Chart(document.getElementById(figure.id), config(figure)) });
   });

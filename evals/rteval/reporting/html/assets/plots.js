@@ -13,6 +13,8 @@ const rteval = (() => {
   const SHAPES = ["circle", "triangle", "rect", "rectRot"];
   const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
   const INKS = { asked: "ink", master: "ink", others: "muted", missed: "fail", failed: "fail", cloud: "muted" };
+  // What is counted has no halves.
+  const COUNTS = ["turns", "sessions", "answers"];
   const plots = new Set();
   // What another script knows of the points of a scatter: a turn's words, and how to show it.
   const picked = { words: () => [], show: () => {} };
@@ -110,7 +112,7 @@ const rteval = (() => {
       }
       return {
         type: "line", label: series.name, data: points, borderColor: ink, backgroundColor: ink, borderWidth: 2,
-        borderDash: series.role === "asked" ? [7, 4] : series.stepped ? [] : DASHES[index % DASHES.length],
+        borderDash: series.role === "asked" ? [7, 4] : series.stepped && figure.kind === "lines" ? [] : DASHES[index % DASHES.length],
         pointRadius: points.length === 1 ? 3 : 0, pointHitRadius: 8, stepped: series.stepped ? "before" : false, tension: 0,
       };
     });
@@ -128,7 +130,7 @@ const rteval = (() => {
       border: { color: color("line") },
       ticks: {
         color: color("muted"), maxRotation: 0, autoSkipPadding: 14, includeBounds: false, padding: 5,
-        callback: (value) => number.format(value), ...(figure.y === "turns" && which === "y" ? { precision: 0 } : {}),
+        callback: (value) => number.format(value), ...(which === "y" && COUNTS.includes(figure.y) ? { precision: 0 } : {}),
       },
     };
     if (which === "y") {
@@ -213,7 +215,7 @@ const rteval = (() => {
         scales: { x: axis(figure, "x"), y: axis(figure, "y") },
         plugins: {
           legend: {
-            display: (figure.series || []).length > 1, position: "bottom",
+            display: stack || (figure.series || []).length > 1, position: "bottom",
             labels: {
               filter: (item) => !(figure.series || [])[item.datasetIndex]?.quiet,
               color: color("ink"), usePointStyle: scatter, boxWidth: stack ? 14 : 26, boxHeight: scatter ? 7 : stack ? 12 : 0,
@@ -289,6 +291,8 @@ const rteval = (() => {
     }
   }
 
+  // Without scripts a plot would be an empty box: its words stand there instead.
+  for (const box of document.querySelectorAll(".plot .canvas")) box.hidden = false;
   for (const note of document.querySelectorAll(".unscripted")) note.remove();
   // The other scripts of the page come first: they fill what is read before it is looked at.
   setTimeout(drawPlots);

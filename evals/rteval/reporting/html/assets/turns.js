@@ -115,7 +115,7 @@
     found.forEach(([at], index) => {
       const last = groups.at(-1);
       if (at < from) return;
-      if (last && at - last.at < span / (innerWidth < 600 ? 7 : 36)) last.to = index + 1;
+      if (last && at - last.at < span / (innerWidth < 600 ? 7 : 26)) last.to = index + 1;
       else groups.push({ at, from: index + 1, to: index + 1 });
     });
     return groups;
@@ -128,7 +128,7 @@
     // When a turn was due says little of it when that was long before: the list has it.
     const all = [...found.filter(([, label]) => label !== "due").map(([at]) => at), ...both.flatMap(({ from, length }) => [from, from + length]), ...deltas.flatMap(([, at]) => at)];
     const [min, max] = [Math.min(...all), Math.max(...all)];
-    const room = Math.max(max - min, 1) * 0.02;
+    const room = Math.max(max - min, 1) * (innerWidth < 600 ? 0.08 : 0.02);
     const groups = marks(found, min - room, max - min);
     const used = LANES.filter((_, lane) => lane <= EVENTS || both.some((one) => one.lane === lane) || deltas.some(([of, at]) => of === lane && at.length));
     const place = (lane) => used.indexOf(LANES[lane]);
@@ -323,6 +323,13 @@
     }
   }
 
+  function toggle(row) {
+    if (!state.opened.delete(row)) state.opened.add(row);
+    render();
+    const again = document.querySelector(`#turn-table tr[data-row="${row}"] .open`);
+    if (again) again.focus();
+  }
+
   function rowOf(row) {
     const ended = cell("outcome", row);
     const line = element("tr", null, ended === "ok" ? {} : { class: "bad" });
@@ -336,12 +343,7 @@
       });
       if (name === "item") {
         const open = element("button", value === null ? "–" : value, { type: "button", class: "open", "aria-expanded": state.opened.has(row) });
-        open.addEventListener("click", () => {
-          if (!state.opened.delete(row)) state.opened.add(row);
-          render();
-          const again = document.querySelector(`#turn-table tr[data-row="${row}"] .open`);
-          if (again) again.focus();
-        });
+        open.addEventListener("click", () => toggle(row));
         box.append(open);
       }
       line.append(box);
@@ -436,6 +438,12 @@
     offer("turn-outcome", different("outcome"));
     offer("turn-variant", different("variant"));
     offer("turn-tag", [...new Set(different("tags").flatMap((tags) => tags.split(" ")))].sort());
+    // Escape closes the turn that one reads, wherever in it one is.
+    table.addEventListener("keydown", ({ key, target }) => {
+      const line = key === "Escape" && target.closest("tbody tr");
+      const owner = line && (line.classList.contains("detail") ? line.previousElementSibling : line);
+      if (owner && state.opened.has(Number(owner.dataset.row))) toggle(Number(owner.dataset.row));
+    });
     document.getElementById("turn-search").addEventListener("input", refresh);
     document.getElementById("turn-filter").addEventListener("submit", (event) => event.preventDefault());
     const turnTo = { first: () => 0, previous: () => state.page - 1, next: () => state.page + 1, last: () => Infinity };
