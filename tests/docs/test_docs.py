@@ -27,6 +27,8 @@ from rteval.prepare import RunOptions, prepare
 from rteval.scenario_model import Scenario
 from rteval.scoring.checks import CHECKS
 
+pytestmark = pytest.mark.xdist_group("docs")  # one workshop
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))}
@@ -36,9 +38,9 @@ MOST_BYTES, MOST_BYTES_IN_ALL = 150_000, 900_000
 
 
 def blocks(page: str, kind: str) -> list[str]:
-    """The code blocks of a page that are of a kind."""
-    found = re.findall(rf"^([ ]*)```{kind}\n(.*?)^\1```$", TEXTS[page], re.DOTALL | re.MULTILINE)
-    return [textwrap.dedent(text) for _, text in found]
+    """The code blocks of a page that are of a kind; without one they are what a terminal shows."""
+    found = re.findall(r"^([ ]*)```([\w{}]*)\n(.*?)^\1```$", TEXTS[page], re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(text) for _, label, text in found if label == kind]
 
 
 def tables() -> ModuleType:
@@ -294,15 +296,35 @@ def test_a_command_that_needs_no_target_does_its_job(command: Command, rteval: C
     assert done.stdout or done.exit_code == 2
 
 
-def test_recordings_become_a_run(rteval: Callable[..., Any], tmp_path: Path) -> None:
+CHECKED = re.compile(r"```sh\n(?:[^`]*\n)?rteval (check [^\n]+)\n[^`]*```\n+(?:[^\n]+\n+)?```\n(.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [pytest.param(*found, id=found[0]) for text in TEXTS.values() for found in CHECKED.findall(text)],
+)
+def test_what_check_says_is_what_is_shown(
+    command: str, shown: str, rteval: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AZURE_OPENAI_API_KEY", "OPENAI_API_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    done = rteval(*shlex.split(command))
+    said = re.sub(r"(?<= in )\S+(?=/datasets/)", "/srv/rteval", done.stdout + done.stderr)
+    assert said.splitlines() == shown.splitlines()
+
+
+def test_recordings_become_a_scenario_that_can_be_run(rteval: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "my-recordings").mkdir()
     for name in ("yes-correct", "lost-card", "late-parcel"):
         recording = (ROOT / "datasets" / "support" / f"{name}.wav").read_bytes()
         (tmp_path / "my-recordings" / f"{name}.wav").write_bytes(recording)
     made, run = (command for command in in_blocks("docs/recordings.md") if command[0] in ("init", "run"))
-    assert rteval(*made).exit_code == 0
-    settings = [part for one in (*QUICK, *AT_ONCE) for part in ("--set", one)]
-    assert rteval(*run, "--no-progress", *settings).exit_code == 0
+    done = rteval(*made)
+    (shown,) = (block for block in blocks("docs/recordings.md", "") if "my-recordings" in block)
+    assert (done.stdout + done.stderr).splitlines() == shown.splitlines()
+    assert rteval("check", *run[1:]).exit_code == 0
 
 
 def test_the_tables_are_read_as_it_is_shown(rteval: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
