@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib.resources import files
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from rteval.reporting.html import figures, turn_table
 from rteval.reporting.html.compare import overlaid
 from rteval.reporting.html.figures import figures_of, histogram, limits_of
 from rteval.reporting.html.numbers import counted_in, definition_of, unit_of
+from rteval.reporting.html.shell import STYLE, asset
 from rteval.reporting.html.turn_table import size, turn_columns
 from rteval.reporting.html.wording import THIN_SPACE, duration, number
 
@@ -223,3 +225,29 @@ def test_both_sides_of_a_comparison_stand_in_the_bins_that_they_belong_to():
             assert share == round(float(inside.mean()) * 100, 2), (low, high)
         assert sum(share for _low, _high, share in drawn) == 100
         assert points[0][1] == points[-1][1] == 0
+
+
+def luminance(colour: str) -> float:
+    """Of ``#rgb`` or ``#rrggbb`` (WCAG 2.2, relative luminance)."""
+    digits = colour[1:] if len(colour) == 7 else "".join(digit * 2 for digit in colour[1:])
+    shares = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_and_bars_stand_out_from_what_is_behind_them(scheme):
+    light, dark = asset(STYLE).split("* { box-sizing", 1)[0].split("@media screen", 1)
+    ink = dict(re.findall(r"--([\w-]+): (#\w+)", light if scheme == "light" else light + dark))
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted((luminance(ink[one]), luminance(ink[other])))
+        return (high + 0.05) / (low + 0.05)
+
+    words = [(name, behind) for name in ("ink", "muted", "accent") for behind in ("surface", "page", "soft")]
+    words += [(name, f"{name}-soft") for name in ("pass", "fail", "warn", "partial")]
+    words += [("ink", f"{name}-soft") for name in ("pass", "fail", "warn", "partial")]
+    words += [(f"stage-{number}-ink", f"stage-{number}") for number in range(7)]
+    assert {pair: round(contrast(*pair), 2) for pair in words if contrast(*pair) < 4.5} == {}
+    drawn = [("surface", name) for name in ("accent-2", "accent-3", *(f"stage-{number}" for number in range(7)))]
+    assert {pair: round(contrast(*pair), 2) for pair in drawn if contrast(*pair) < 3} == {}

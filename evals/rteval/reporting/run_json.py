@@ -8,6 +8,10 @@ from typing import Any
 __all__ = ["misfits"]
 
 
+_LONGEST_S = 1e9
+"""Thirty years: no schedule is longer, and none asks for more sessions."""
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -22,6 +26,14 @@ def _is_count(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_seconds(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= _LONGEST_S
+
+
+def _is_moment(value: Any) -> bool:
+    return _is_count(value) and value < 2**63
 
 
 def _is_object(value: Any) -> bool:
@@ -50,7 +62,7 @@ def _are_objects(value: Any) -> bool:
 
 def _are_points(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in value
+        isinstance(point, list) and len(point) == 2 and all(map(_is_seconds, point)) for point in value
     )
 
 
@@ -73,6 +85,8 @@ _KINDS: Mapping[Callable[[Any], bool], str] = {
     _is_flag: "true or false",
     _is_count: "a whole number",
     _is_number: "a number",
+    _is_seconds: "a number of seconds",
+    _is_moment: "a moment in nanoseconds",
     _is_object: "an object",
     _are_texts: "a list of texts",
     _are_gates: "a list of texts and objects",
@@ -101,12 +115,12 @@ _SHAPE: Mapping[str, Callable[[Any], bool]] = {
     "load.model": _is_text,
     "load.engine": _is_text,
     "load.peak": _is_count,
-    "load.duration_s": _is_number,
-    "load.warmup_s": _is_number,
+    "load.duration_s": _is_seconds,
+    "load.warmup_s": _is_seconds,
     "load.stages": _is_list,
     "load.arrivals": _is_object,
     "load.asked": _are_points,
-    "load.started_ns": _is_count,
+    "load.started_ns": _is_moment,
     "workers": _are_workers,
     "gates": _are_gates,
     "baseline": _is_object,
@@ -130,8 +144,8 @@ _SHAPE: Mapping[str, Callable[[Any], bool]] = {
     "host": _is_object,
     "started_at": _is_text,
     "ended_at": _is_text,
-    "started_ns": _is_count,
-    "ended_ns": _is_count,
+    "started_ns": _is_moment,
+    "ended_ns": _is_moment,
     "end": _is_object,
     "end.reason": _is_text,
     "end.detail": _is_text,
