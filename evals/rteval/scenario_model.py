@@ -557,7 +557,10 @@ class Limits(Model):
     wall_s: Annotated[Seconds | None, Field(description="Longest run.")] = None
     turns: Annotated[int | None, Field(ge=1, description="Most turns.")] = None
     sessions: Annotated[int | None, Field(ge=1, description="Most sessions.")] = None
-    connects_per_s: Annotated[Seconds | None, Field(description="Most connections opened in a second.")] = None
+    connects_per_s: Annotated[
+        float | None,
+        Field(ge=0.001, le=MOST_SESSIONS, allow_inf_nan=False, description="Most connections opened in a second."),
+    ] = None
     error_rate: Annotated[
         float | None, Field(ge=0, le=1, description="Share of failed turns beyond which the run is stopped.")
     ] = None

@@ -43,6 +43,10 @@ WRONG = {
     "records": "x",
     "records.duplicates": [],
     "schema_version": True,
+    "load.warmup_s": 1e300,
+    "load.duration_s": -1,
+    "load.asked": [[1e300, 1]],
+    "started_ns": 2**63,
 }
 
 

@@ -26,6 +26,14 @@ FINISHED = {"reason": "finished", "detail": None}
 QUOTA, DROPS = failure("http_429", 9, "refused"), failure("close_1006", 5, "dropped")
 
 CASES = [
+    pytest.param(
+        summary(1),
+        [],
+        {"reason": "of a later version"},
+        "runner",
+        "never said that it ended",
+        id="an end that is unknown",
+    ),
     # ---- the model: answers came ----
     pytest.param(
         summary(1, gate("ttfa_ms.p95", value=1490.0)), [], FINISHED, "model", "ttfa_ms.p95 is 1490 (limit 1)", id="late"

@@ -100,3 +100,16 @@ def test_summaries_hold_the_breakdowns(nights: Path) -> None:
     summary = json.loads((nights / "support" / "always" / "summary.json").read_text())
     assert set(summary["breakdown"]) == {"tag", "meta_accent"}
     assert np.isfinite(summary["breakdown"]["tag"]["groups"][0]["metrics"]["ttfa_ms"]["p50"])
+
+
+def test_of_several_checks_a_turn_each_is_counted(make_night) -> None:
+    """What n counts is the same of the whole run, of a group, and of the turns that a gate looks at."""
+    checks = {"thanks": {"contains": "thank"}, "parcel": {"contains": "parcel"}}
+    where = {"gate": "checks.pass_rate >= 0.9", "where": {"accent": "north"}}
+    run_dir = make_night(
+        "one", scoring={"checks": checks}, checks=list(checks), gates=["checks.pass_rate >= 0.9", where]
+    )
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert [(gate["n"], gate["value"]) for gate in summary["gates"]] == [(80, 0.5), (40, 0.5)]
+    (north, _) = summary["breakdown"]["meta_accent"]["groups"]
+    assert (north["metrics"]["checks.pass_rate"]["n"], north["turns"]) == (40, 20)

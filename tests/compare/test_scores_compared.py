@@ -93,6 +93,16 @@ def test_scores_of_another_rubric_are_not_compared(make_night, reports: Path) ->
     assert set(verdicts(compare(one, other)).values()) == {"not comparable"}
 
 
+def test_scores_are_broken_down_with_the_rest(make_night) -> None:
+    summary = json.loads((scored_night(make_night, "one", seed=1, good=0.9) / "summary.json").read_text())
+    (north, south) = summary["breakdown"]["meta_accent"]["groups"]
+    rates = [group["metrics"]["scorers.tone.pass_rate"] for group in (north, south)]
+    assert [(rate["n"], rate["unit"]) for rate in rates] == [(20, "ratio"), (20, "ratio")]
+    whole = summary["metrics"]["scorers.tone.pass_rate"]["value"]
+    assert sum(rate["value"] for rate in rates) / 2 == pytest.approx(whole)
+    assert north["metrics"]["scorers.tone.length"]["unit"] == "words"
+
+
 def test_how_long_an_answer_is_may_be_wanted_or_not(make_night) -> None:
     assert better_of("output_audio_ms") is None
     assert better_of("ttfa_ms") == better_of("input_wer") == better_of("drop_rate") == "lower"

@@ -182,6 +182,32 @@ def test_a_writer_that_is_never_flushed_holds_bounded_memory(
         assert writer.path.stat().st_size > 4_000_000
 
 
+def test_a_shard_that_was_deleted_is_told_and_not_written_for_ever(
+    tmp_path: Path, make_turn: Callable[..., TurnRecord]
+) -> None:
+    with ShardWriter(tmp_path, "w0") as shard:
+        shard.turn(make_turn())
+        shard.flush()
+        shard.path.unlink()
+        shard.turn(make_turn())
+        with pytest.raises(RunFolderError, match="No such file"):
+            shard.flush()
+
+
+def test_a_copy_may_go_while_it_is_looked_for_and_a_shard_may_not(
+    tmp_path: Path, make_turn: Callable[..., TurnRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ShardWriter(tmp_path, "w0") as shard:
+        shard.turn(make_turn())
+    gone = tmp_path / "copies" / "w0.jsonl"
+    assert not is_writing(gone)
+    monkeypatch.setattr("rteval.shards.shard_paths", lambda run_dir: [shard.path, gone])
+    assert len(list(iter_shards(tmp_path))) == 1
+    monkeypatch.setattr("rteval.shards.shard_paths", lambda run_dir: [tmp_path / "shards" / "gone.jsonl"])
+    with pytest.raises(FileNotFoundError):
+        list(iter_shards(tmp_path))
+
+
 def test_a_shard_has_one_writer(tmp_path: Path) -> None:
     with ShardWriter(tmp_path, "w") as writer:
         assert is_writing(writer.path)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+import rteval.run
 from rteval.cli import app
 from rteval.errors import ScenarioError
 from rteval.judge import Judgement
 from rteval.prepare import RunOptions, prepare
 from rteval.run import _LiveRun, run
+from rteval.shards import COPIES, ShardWriter
 from rteval.simulator.process import Simulator
 
 from .conftest import ROOT
@@ -91,6 +94,20 @@ def test_in_a_timed_run_a_target_that_lets_nobody_in_is_called_once_a_second_fro
 def test_where_there_is_no_uvloop_the_loop_is_asyncios_own(ended: Any, monkeypatch: Any, engine: str) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert outcomes(ended(f"load.engine={engine}")) == ["ok"] * 3
+
+
+def test_a_worker_that_was_lost_and_still_writes_does_not_keep_the_run_from_being_judged(
+    ended: Any, monkeypatch: Any
+) -> None:
+    with ExitStack() as stack:
+
+        def lose(folder: Path) -> None:
+            stack.enter_context(ShardWriter(folder, "w7", COPIES))
+            leave_out(folder)
+
+        leave_out = rteval.run._leave_out_the_lost
+        monkeypatch.setattr(rteval.run, "_leave_out_the_lost", lose)
+        assert outcomes(ended()) == ["ok"] * 3
 
 
 def test_the_peak_is_counted_as_sessions_open_and_not_sampled(desk: Any, plain_server: Simulator) -> None:

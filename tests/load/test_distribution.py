@@ -203,9 +203,10 @@ def test_a_killed_workers_unfinished_items_are_run_by_the_others(start: Start, s
     for _, conversation in turns[turns["conversation_id"].notna()].groupby("conversation_id"):
         assert conversation["session"].nunique() == 1
         assert sorted(conversation["turn"]) == [0, 1, 2]
-    (incident,) = run_json(folder)["live"]["incidents"]
+    incident, ending = run_json(folder)["live"]["incidents"]
     assert victim["name"] in incident
     assert "run again" in incident
+    assert "SIGKILL" in ending
     assert [worker["lost"] for worker in run_json(folder)["workers"]] == [True, False]
     assert incident in (folder / "summary.md").read_text()
 

@@ -150,6 +150,11 @@ def test_what_is_not_said_of_a_load_has_a_default(load):
             "load: {arrivals: {rate: 0}}", "load.arrivals.rate: must be at least 0.001, got 0", id="nobody comes"
         ),
         pytest.param(
+            "limits: {connects_per_s: 1.0e-300}",
+            "limits.connects_per_s: must be at least 0.001, got 1e-300",
+            id="nobody connects",
+        ),
+        pytest.param(
             "load: {arrivals: {rate: 1, per: day}}",
             "load.arrivals.per: must be one of second, minute, hour, got the text 'day'",
             id="unit",

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .intervals import Interval, Sample, estimate, intervals_of
-from .metrics import find_metric
-from .samples import rounded
+from .metrics import SCORERS, find_metric
+from .samples import counted, rounded
 from .store import META
 from .subject import Subject
 from .variants import AXIS
@@ -25,8 +25,9 @@ BROKEN_DOWN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("input_wer", ("value",)),
     ("output_wer", ("value",)),
     ("checks.pass_rate", ("value",)),
+    ("entity_accuracy", ("value",)),
 )
-"""What is shown of each group, where it was measured."""
+"""What is shown of each group, where it was measured; and what scorers measured."""
 
 MOST_GROUPS = 20
 """Groups of one axis that a summary holds: those with most turns."""
@@ -83,18 +84,22 @@ def _groups(subject: Subject, axis: str) -> Counter[str]:
 
 def _metrics(subject: Subject, chosen: npt.NDArray[np.bool_]) -> dict[str, Any]:
     observed = subject.observed_on(chosen)
-    samples = {metric: observed[metric].sample() for metric, _ in BROKEN_DOWN if metric in observed}
+    shown = dict(BROKEN_DOWN) | {name: ("value",) for name in sorted(observed) if name.startswith(SCORERS)}
+    samples = {metric: observed[metric].sample() for metric in shown if metric in observed}
     bounds = intervals_of(samples, means=False)
     return {
-        metric: _entry(metric, stats, samples[metric], bounds.get(metric, {}))
-        for metric, stats in BROKEN_DOWN
-        if metric in samples
+        metric: {"n": counted(metric, sample), "unit": _unit_of(subject, metric)}
+        | _numbers(shown[metric], sample, bounds.get(metric, {}))
+        for metric, sample in samples.items()
     }
 
 
-def _entry(metric: str, stats: Sequence[str], sample: Sample, bounds: Mapping[str, Interval]) -> dict[str, Any]:
+def _unit_of(subject: Subject, metric: str) -> str:
     found = find_metric(metric)
-    entry: dict[str, Any] = {"n": len(sample), "unit": found.unit if found is not None else ""}
-    entry |= {stat: estimate(sample, stat) for stat in stats}
+    return (found.unit if found is not None else "") or str(subject.told.get(metric, {}).get("unit") or "")
+
+
+def _numbers(stats: Sequence[str], sample: Sample, bounds: Mapping[str, Interval]) -> dict[str, Any]:
+    entry: dict[str, Any] = {stat: estimate(sample, stat) for stat in stats}
     intervals = {stat: rounded(bounds[stat]) for stat in stats if stat in bounds and entry[stat] is not None}
     return entry | ({"ci95": intervals} if intervals else {})

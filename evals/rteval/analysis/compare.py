@@ -18,7 +18,7 @@ from .gates import WORD_RATES, Gate
 from .intervals import CONFIDENCE, Difference, Interval, Sample, differ, estimate, holm, intervals_of, p_value
 from .judging import Versus
 from .metrics import CHECKS, METRICS_VERSION, SCORERS, find_metric
-from .samples import Observed, rounded
+from .samples import Observed, counted, rounded
 from .stats import MIN_SAMPLES
 from .subject import Subject
 
@@ -332,8 +332,8 @@ def _row(
         unit=unit,
         base=values[0],
         new=values[1],
-        n_base=0 if one is None else len(one.top),
-        n_new=0 if other is None else len(other.top),
+        n_base=0 if one is None else counted(name, one),
+        n_new=0 if other is None else counted(name, other),
         interval=None,
         paired=False,
         units=0,
@@ -568,7 +568,7 @@ class RunEvidence:
             words = " and ".join(f"{column} {value}" for column, value in gate.where)
             return {"n": 0, "reason": f"no sample of a turn with {words}"}
         stat = gate.stat or "value"
-        value, n = estimate(one.sample(), stat), len(one.top)
+        value, n = estimate(one.sample(), stat), counted(gate.metric, one)
         entry: dict[str, Any] = {"n": n, stat: value}
         if value is None:
             entry["reason"] = f"n too small: {n} of at least {MIN_SAMPLES.get(stat, 1)}"
@@ -595,13 +595,13 @@ class RunEvidence:
         one, other = self._of(baseline, gate), self._of(self._subject, gate)
         value = None if one is None else estimate(one.sample(), gate.stat or "value")
         if one is None or other is None or value is None:
-            n = 0 if one is None else len(one.top)
+            n = 0 if one is None else counted(gate.metric, one)
             return Versus(None, n, reason=f"the baseline has no {gate.name} (n {n})")
         parts = [subject.select(gate.where) for subject in (baseline, self._subject)]
         pairs = pairing(parts[0], parts[1])
         base, new, paired = pairs.samples(one, other)
         difference = differ(base, new, gate.stat or "value", paired=paired)
-        return Versus(value, len(one.top), difference, unfair=tuple(_unfair(parts[0], parts[1], pairs)))
+        return Versus(value, counted(gate.metric, one), difference, unfair=tuple(_unfair(parts[0], parts[1], pairs)))
 
     @staticmethod
     def _of(subject: Subject, gate: Gate) -> Observed | None:

@@ -209,10 +209,10 @@ def _is_about_failures(gate: Mapping[str, Any]) -> bool:
 
 def _not_complete(summary: Mapping[str, Any], reason: str) -> Culprit:
     counts = summary["counts"]
-    if reason == "killed":
-        return _culprit(Who.RUNNER, "the run never said that it ended: it was killed, or its machine went down")
     if reason == "stopped":
         return _culprit(Who.RUNNER, "the run was stopped in the web UI")
+    if reason == "killed" or (counts["turns"] and not counts["not_recorded"]):
+        return _culprit(Who.RUNNER, "the run never said that it ended: it was killed, or its machine went down")
     if not counts["turns"]:
         return _culprit(Who.RTEVAL, "not one turn was recorded")
     missing = f"{counts['not_recorded']} of {counts['planned']} planned turns were not recorded"

@@ -18,7 +18,7 @@ from .aggregate import ERRORS, SessionRows, Tables, TurnRows, good_turns, score_
 from .intervals import CONFIDENCE, RESAMPLES, SEED, Interval, Sample, intervals_of
 from .metrics import CHECKS, METRICS, Source
 
-__all__ = ["Observed", "add_intervals", "observe", "rounded"]
+__all__ = ["Observed", "add_intervals", "counted", "observe", "rounded"]
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -91,6 +91,11 @@ def add_intervals(metrics: Mapping[str, dict[str, Any]], observed: Mapping[str, 
 def rounded(bounds: Interval) -> list[float | None]:
     """Bounds as they are stored; ``None`` is a bound that the data do not give."""
     return [None if bound is None else float(f"{bound:.{_DIGITS}g}") for bound in bounds]
+
+
+def counted(name: str, one: Observed | Sample) -> int:
+    """What ``n`` of a metric counts: turns or sessions; of ``checks.pass_rate`` checks, of which a turn has several."""
+    return int(one.bottom.sum()) if name == "checks.pass_rate" and one.bottom is not None else len(one.top)
 
 
 def _turn_metrics(tables: Tables, turns: TurnRows) -> Iterator[tuple[str, Observed]]:
