@@ -138,7 +138,8 @@ def calibrate(
         # `gates: []` would hold whatever becomes of the target.
         raise UsageError(f"no gate follows from these runs: {'; '.join(left_out) or 'nothing was measured'}")
     runs = tuple(str(summary["run_id"]) for summary in summaries)
-    _write_copy(path, with_gates(text, loaded.name, proposals, runs, beside=_beside(options)), proposals, options)
+    copy = with_gates(text, loaded.name, proposals, runs, beside=_beside(options), left_out=left_out)
+    _write_copy(path, copy, proposals, options)
     return Calibration(path, runs, tuple(proposals), tuple(left_out))
 
 
@@ -156,7 +157,7 @@ def propose(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> tuple[list[Propo
     their own samples explain, their spread is taken from the samples too (it is known far better than that of five
     numbers); beyond that the service itself drifts, and the bound is that of Student's t over the runs. Shares of turns
     follow from all turns together (a beta-binomial prediction). Limits are rounded away from what was measured, to two
-    digits.
+    digits. Where neither the runs nor their samples tell how far a number scatters, it has no gate.
 
     Returns:
         The gates, and sentences about what has none.
@@ -178,7 +179,12 @@ def propose(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> tuple[list[Propo
         if name in _COUNTED:
             limit = _predicted_share(values, [int(entry["n"]) for entry in entries], upward)
         else:
-            limit = _predicted(values, [_error(entry, stat) for entry in entries], upward, is_time=stat != "value")
+            errors = [_error(entry, stat) for entry in entries]
+            if len(set(values)) == 1 and all(error is None for error in errors):
+                same = f"all runs measured {values[0]:.4g}, and {n} turns are too few for an interval"
+                left_out.append(f"no gate on {full}: how far it scatters is unknown ({same})")
+                continue
+            limit = _predicted(values, errors, upward, is_time=stat != "value")
         limit = _rounded(limit, upward)
         if name in (*_COUNTED, *SHARES) and limit == (1.0 if upward == 1 else 0.0):
             spread = f"{min(values):.4g} to {max(values):.4g}"
@@ -201,10 +207,10 @@ def _predicted(values: Sequence[float], errors: Sequence[float | None], upward: 
     """The bound within which the next value lies; of a time over the logarithms: slow is further off than fast."""
     logs = is_time and min(values) > 0
     points = [math.log(value) for value in values] if logs else [upward * value for value in values]
-    known = [error / value if logs else error for value, error in zip(values, errors, strict=True) if error]
+    known = [error / value if logs else error for value, error in zip(values, errors, strict=True) if error is not None]
     n, mean = len(points), sum(points) / len(points)
     between = math.sqrt(sum((point - mean) ** 2 for point in points) / (n - 1))
-    within = math.sqrt(sum(error**2 for error in known) / n) if len(known) == n else 0.0
+    within = math.sqrt(sum(error**2 for error in known) / len(known)) if known else 0.0
     drifts = between > 2 * within
     arm = (student(1 - MISS, n - 1) * between if drifts else normal(1 - MISS) * max(between, within)) * math.sqrt(
         1 + 1 / n
@@ -256,7 +262,13 @@ _REST = re.compile(r"\s*(#.*)?$")
 
 
 def with_gates(
-    text: str, name: str, proposals: Sequence[Proposal], runs: Sequence[str], *, beside: Sequence[str] = ()
+    text: str,
+    name: str,
+    proposals: Sequence[Proposal],
+    runs: Sequence[str],
+    *,
+    beside: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> str:
     """Return a scenario's text with these gates in the place of its own; everything else stays as it was written.
 
@@ -266,10 +278,11 @@ def with_gates(
         proposals: the gates.
         runs: ids of the runs behind them.
         beside: what they were run with beside the scenario, which the copy does not hold.
+        left_out: what has no gate and why, a sentence each.
     """
     lines = text.splitlines()
     start = next((number for number, line in enumerate(lines) if re.match(r"[\"']?gates[\"']?\s*:", line)), None)
-    block = list(_block(proposals, runs, beside))
+    block = list(_block(proposals, runs, beside, left_out))
     if not any(re.match(r"[\"']?name[\"']?\s*:", line) for line in lines):
         block = [f"name: {name}", "", *block]
     if start is None:
@@ -281,11 +294,14 @@ def with_gates(
     return "\n".join([*lines[:start], *block, *lines[end:]]) + "\n"
 
 
-def _block(proposals: Sequence[Proposal], runs: Sequence[str], beside: Sequence[str]) -> Iterator[str]:
+def _block(
+    proposals: Sequence[Proposal], runs: Sequence[str], beside: Sequence[str], left_out: Sequence[str]
+) -> Iterator[str]:
     yield f"# From {len(runs)} runs on {utc_now()[:10]} (rteval calibrate {__version__}): {', '.join(runs)}."
     if beside:
         yield f"# They were run with {' and '.join(beside)}, from the command line: run this copy with the same."
     yield "# A run without a change misses each of them about once in a hundred."
+    yield from (f"# {sentence}" for sentence in left_out)
     yield "gates:" if proposals else "gates: []"
     for one in proposals:
         yield f"  - {one.gate} # {one.comment}"

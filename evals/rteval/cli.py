@@ -38,7 +38,13 @@ app = typer.Typer(
 MOST_WORKERS = 256
 
 ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="Scenario file, e.g. scenarios/support.yaml.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a run id, `latest`, or SCENARIO/latest.")]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, a run id, `latest` (the last run of any scenario), or SCENARIO/latest (of that one).",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", envvar="RTEVAL_OUT", help="Folder of all reports.")]
 Json = Annotated[bool, typer.Option("--json", envvar="RTEVAL_JSON", help="Print one JSON object on stdout.")]
 Sets = Annotated[
@@ -297,7 +303,7 @@ def check(
             "estimated_s": round(plan.duration_s, 1),
             "gates": [gate.as_written() for gate in prepared.gates],
             "undecidable_gates": prepared.doubtful_gates,
-            "doubts": list(plan.doubts),
+            "doubts": list(plan.doubts) + prepared.missing_keys,
             "notes": list(dataset.notes) + prepared.scorer_obstacles,
         }
         if json:
@@ -316,7 +322,7 @@ def check(
             f"  {'error  ' if doubt in refused else 'warning'}   this gate cannot be decided: {doubt}"
             for doubt in prepared.doubtful_gates
         ]
-        lines += [f"  warning   {doubt}" for doubt in plan.doubts]
+        lines += [f"  warning   {doubt}" for doubt in facts["doubts"]]
         lines += [f"  note      {note}" for note in (*dataset.notes, *prepared.scorer_obstacles)]
         for line in lines:
             _print(_visible(line).encode())
@@ -580,7 +586,9 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="Run folders, run ids, SCENARIO/latest or baseline files; the first is the base."
+            metavar="RUN...",
+            help="Run folders, run ids, `latest` (the last run of any scenario), SCENARIO/latest (of that one) or "
+            "baseline files; the first is the base.",
         ),
     ],
     by: Annotated[
@@ -650,7 +658,7 @@ def compare(
         else:
             from .reporting.compare_text import compare_tables
 
-            _print_tables(lambda _console: compare_tables(found))
+            _print_tables(lambda console: compare_tables(found, console.width))
         raise typer.Exit(content["exit_code"])
 
 

@@ -50,10 +50,14 @@ def compare_runs(
         if why is not None:
             raise UsageError(f"comparing {other.label} with {base.label} means nothing: {why}")
     found = [compare(base, other, slacks) for other in others]
-    if not any(row.interval is not None for one in found for row in one.rows):
-        # A green exit code over nothing that was held against anything would be the worst of all.
-        whys = dict.fromkeys(str(row.reason) for one in found for row in one.rows)
-        raise UsageError(f"nothing of {base.label} can be compared: {'; '.join(whys) or 'no metric is compared'}")
+    hollow = [one for one in found if not any(row.interval is not None for row in one.rows)]
+    # A green exit code over nothing that was held against anything would be the worst of all. Of the parts of one run
+    # some may be small: those say "cannot tell", and do not hide the others.
+    if hollow and (by is None or len(hollow) == len(found)):
+        whys = dict.fromkeys(str(row.reason) for one in hollow for row in one.rows)
+        only = f" with {', '.join(one.new.label for one in hollow)}" if len(hollow) < len(found) else ""
+        why = "; ".join(whys) or "no metric is compared"
+        raise UsageError(f"nothing of {base.label} can be compared{only}: {why}")
     return found
 
 
@@ -93,6 +97,9 @@ def _parts(subject: Subject, axis: str) -> Iterator[Subject]:
         raise UsageError(f"--by {axis}: {subject.label} has {found}: there is nothing to compare")
     if len(words) > MOST_PARTS:
         raise UsageError(f"--by {axis}: {subject.label} has {len(words)} of them; {MOST_PARTS} are the most")
+    axes = subject.facts.get("axes") or {}
+    if axis in axes and axis != "variant":
+        subject = subject.told_apart(other for other in axes if other not in (axis, "variant"))
     for word in words:
         yield subject.select([(axis, word)], label=f"{axis} {word}")
 

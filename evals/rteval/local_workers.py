@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from .errors import RtevalError
+from .redact import redact
+
 __all__ = ["LocalWorkers", "auto_workers"]
 
 _END_S = 10.0
@@ -89,10 +92,16 @@ class LocalWorkers:
         for number, (process, reader) in enumerate(zip(self._processes, self._readers, strict=True), start=1):
             code = process.returncode
             if code is not None and reader.done() and (code < 0 or code >= least_code):
-                lines = self._said.get(process.pid, b"").decode("utf-8", "replace").splitlines()
-                said = " ".join(line.strip().removeprefix("error: ") for line in lines) or "it said nothing"
                 how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-                yield f"worker process {number} {how}: {said}"
+                yield f"worker process {number} {how}: {self._reason(process)}"
+
+    def _reason(self, process: Process) -> str:
+        """Its own word of error. No traceback: it may hold anything, and a worker's bug is told by its own message."""
+        if process.returncode == RtevalError.exit_code:
+            return "a bug in rteval"
+        lines = self._said.get(process.pid, b"").decode("utf-8", "replace").splitlines()
+        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return redact(said[-1], filter(None, [self._token])) if said else "it gave no reason"
 
     async def wait(self) -> None:
         """Give them time to end by themselves."""

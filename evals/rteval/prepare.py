@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .analysis.gates import Facts, Gate, check_gates_against, parse_gates, undecidable, validate_slo, word_of
+from .analysis.gates import (
+    Facts,
+    Gate,
+    check_gates_against,
+    check_gates_of_scorers,
+    parse_gates,
+    undecidable,
+    validate_slo,
+    word_of,
+)
 from .baseline import FoundBaseline, find_baseline
 from .client.transport import Endpoint
 from .corpus import Dataset, Item, load_dataset
@@ -16,7 +26,7 @@ from .progress import duration
 from .realtime.dialects import DIALECTS, UnsupportedSettingError
 from .realtime.events import SessionSettings
 from .scenario import Scenario, Variant, load_scenario
-from .scorers.apply import Chosen, choose, metric_names
+from .scorers.apply import Chosen, choose, metric_names, whole_metrics
 from .scoring.checks import item_checks
 from .simulator.behaviour import load_behaviour
 from .targets import Address, target_address
@@ -150,6 +160,16 @@ class Prepared:
         return self.address.embedded and transcribes and self.scenario.scoring.wer
 
     @property
+    def missing_keys(self) -> list[str]:
+        """A sentence for each variable that should hold a key and does not, here and now."""
+        names = (v.address.api_key_env or "" for v in self.variants if v.address.auth == "api_key")
+        return [
+            f"{name} is not set here: a run would end with exit code 3"
+            for name in dict.fromkeys(names)
+            if not os.environ.get(name, "").strip()
+        ]
+
+    @property
     def in_words(self) -> str:
         """What will be run, for people."""
         plan, load = self.plan, self.scenario.load
@@ -176,9 +196,11 @@ class Prepared:
 
     def _doubt(self, gate: Gate, open_too: bool = True) -> str | None:
         """Why a gate will have no data, or (``open_too``) be left open."""
-        share = _share_of(gate, self.dataset, self.named_variants)
-        turns = round(self.plan.measured_turns * share)
-        for _, why in undecidable([gate], turns, self.plan.session_count, open_too=open_too):
+        of_turns, of_sessions = _shares_of(gate, self.plan, self.named_variants)
+        turns, sessions = round(self.plan.measured_turns * of_turns), self.plan.session_count
+        if sessions is not None:
+            sessions = round(sessions * of_sessions)
+        for _, why in undecidable([gate], turns, sessions, open_too=open_too):
             return why
         if gate.factor is None or self.baseline is None:
             return None
@@ -239,7 +261,7 @@ def prepare_scenario(scenario: Scenario, *, limit: int | None = None, judged: bo
         groups=_groups(dataset, variants),
     )
     scorers = find_scorers(scenario) if judged else ()
-    gates = tuple(_gates(scenario, facts, _names(scenario, dataset, scorers))) if judged else ()
+    gates = tuple(_gates(scenario, facts, _names(scenario, dataset, scorers), scorers)) if judged else ()
     validate_slo(scenario.slo)
     return Prepared(scenario, dataset, plan(scenario, dataset), gates, address, settings, variants, scorers)
 
@@ -327,20 +349,28 @@ def _groups(dataset: Dataset, variants: Sequence[PreparedVariant]) -> dict[str, 
     return groups
 
 
-def _share_of(gate: Gate, dataset: Dataset, variants: Sequence[PreparedVariant]) -> float:
-    """About which share of the turns a gate looks at."""
+def _shares_of(gate: Gate, plan: Plan, variants: Sequence[PreparedVariant]) -> tuple[float, float]:
+    """About which share of the turns a gate looks at, and which share of the sessions holds such turns."""
     wanted: dict[str, set[str]] = {}
     for column, value in gate.where:
         wanted.setdefault(column, set()).add(value)
-    share = 1.0
-    for column, values in wanted.items():
-        of_variants = [variant.axes.get(column, variant.name) for variant in variants]
-        if column == "variant" or any(column in variant.axes for variant in variants):
-            share *= sum(option in values for option in of_variants) / len(of_variants)
-            continue
-        of_items = [_words(item, column) for item in dataset.items]
-        share *= sum(words is None or not values.isdisjoint(words) for words in of_items) / len(of_items)
-    return share
+    if not wanted:
+        return 1.0, 1.0
+    axes = {name for variant in variants for name in variant.axes}
+
+    def is_meant(item: Item, variant: int) -> bool:
+        for column, values in wanted.items():
+            if variants and (column == "variant" or column in axes):
+                words: set[str | None] | set[str] | None = {variants[variant].axes.get(column, variants[variant].name)}
+            else:
+                words = _words(item, column)
+            if words is not None and values.isdisjoint(words):
+                return False
+        return True
+
+    sessions = [[is_meant(item, group.variant) for item in group.items] for block in plan.blocks for group in block]
+    turns = sum(map(len, sessions))
+    return sum(map(sum, sessions)) / turns, sum(map(any, sessions)) / len(sessions)
 
 
 def _words(item: Item, column: str) -> set[str] | None:
@@ -354,13 +384,14 @@ def _words(item: Item, column: str) -> set[str] | None:
     return set() if value is None else {word_of(value)}
 
 
-def _gates(scenario: Scenario, facts: Facts, checks: Sequence[str]) -> Iterator[Gate]:
+def _gates(scenario: Scenario, facts: Facts, checks: Sequence[str], scorers: Sequence[Chosen]) -> Iterator[Gate]:
     """The scenario's gates; all that cannot be read or could never have a value are named with their lines."""
     faults = []
     for number, text in enumerate(scenario.all_gates):
         try:
             (gate,) = parse_gates([text], checks=checks)
             check_gates_against([gate], facts)
+            check_gates_of_scorers([gate], whole_metrics(scorers))
             yield gate
         except GateError as error:
             faults.append(f"{scenario.where(f'gates[{number}]')}: {error}")

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .analysis.gates import parse_gates
+from .analysis.gates import check_gates_of_scorers, parse_gates
 from .baseline import find_baseline, place_baseline
 from .judge import Judgement, judge
 from .prepare import find_scorers
 from .reporting.files import read_run
 from .run_facts import utc_now
 from .scenario import Scenario, load_scenario
-from .scorers.apply import Chosen, ScoreRun, metric_names
+from .scorers.apply import Chosen, ScoreRun, metric_names, whole_metrics
 
 __all__ = ["rescore"]
 
@@ -56,6 +56,7 @@ def _judged_by(run: dict[str, Any], scenario: Scenario, chosen: Sequence[Chosen]
     of_items = [name for name in run.get("checks") or () if "." not in name and name not in before]
     names = [*of_items, *scenario.scoring.checks, *(name for one in chosen for name in metric_names(one))]
     gates = parse_gates(scenario.all_gates, checks=names)
+    check_gates_of_scorers(gates, whole_metrics(chosen))
     return {
         "gates": [gate.as_written() for gate in gates],
         "checks": names,

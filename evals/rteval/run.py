@@ -96,21 +96,13 @@ def run(scenario_path: Path, options: RunOptions, console: Console) -> Judgement
     except Exception:
         # What was recorded up to here is worth its tables; the error is what the user has to hear first.
         if os.path.exists(folder / RUN):
-            _leave_out_the_lost(folder)
             with suppress(RtevalError):
+                live.settle_copies()
                 judge(folder)
         raise
-    _leave_out_the_lost(folder)
+    live.settle_copies()
     # Who interrupts a run does not wait for a judge model; `rteval score` makes up for it.
     return judge(folder, score=None if live.signalled else _scorers(prepared, options, console))
-
-
-def _leave_out_the_lost(folder: Path) -> None:
-    """Whoever still writes a copy of what it recorded was lost long ago; the others have held it again."""
-    for path in (folder / COPIES).glob("*.jsonl"):
-        with suppress(OSError):
-            if is_writing(path):
-                path.unlink()
 
 
 def _scorers(prepared: Prepared, options: RunOptions, console: Console) -> ScoreRun | None:
@@ -408,7 +400,7 @@ class _LiveRun:
             assert self._swarm.ui_address is not None
             host, port = self._swarm.ui_address
             self._say(f"open http://{host}:{port}/ and press Start")
-            users, rate = await self._ui_started
+            users, rate = await (self._fleet.wait_for(self._ui_started) if self._fleet else self._ui_started)
             if users is not None and isinstance(schedule, Closed) and not scenario.load.stages:
                 schedule = self._as_asked_in_ui(users, rate)
         self._dealer = Dealer(
@@ -655,6 +647,25 @@ class _LiveRun:
                 f"\nended at once; `rteval report {self._folder}` makes the tables", markup=False, soft_wrap=True
             )
         os._exit(128 + number)
+
+    def settle_copies(self) -> None:
+        """Whoever still writes a copy of what it recorded was lost long ago: what the copy holds by now is judged (of
+        turns that were run again, the others' rows), what is added later is not.
+
+        Raises:
+            RunFolderError: ``run.json`` cannot be written.
+        """
+        found = []
+        for path in sorted((self._folder / COPIES).glob("*.jsonl")):
+            with suppress(OSError):
+                if is_writing(path):
+                    so_far = path.with_suffix(".part")
+                    shutil.copyfile(path, so_far)
+                    so_far.replace(path)  # what is written on goes to the old file, which nobody reads
+                    found.append(path.stem)
+        if found:
+            self._ledger.incident(f"{', '.join(found)} still recorded when the run was judged; what came later is lost")
+            self._write_run_json()
 
     # ---- run.json and people ----
 

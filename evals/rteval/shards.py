@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -78,6 +78,7 @@ class Torn:
 
 
 Record = TurnRecord | SessionRecord | HealthSample
+_Asked = tuple[str | None, str, int]
 
 
 @dataclass(slots=True)
@@ -137,7 +138,7 @@ class ShardWriter:
         """Hand everything that waits to the operating system; from then on the death of this process loses none of it.
 
         Raises:
-            RunFolderError: the disk refused; what was not written stays in memory for the next call.
+            RunFolderError: the disk refused, or the shard was deleted; what was not written stays for the next call.
         """
         if not self._waiting:
             return
@@ -147,7 +148,8 @@ class ShardWriter:
         try:
             while data:
                 data = data[os.write(self._fd, data) :]
-            self.path.stat()  # a file that was deleted takes all that is written and keeps nothing
+            if self.path.parent.name != COPIES:
+                self.path.stat()  # a file that was deleted takes all that is written and keeps nothing
         except OSError as error:
             raise RunFolderError(f"cannot write {self.path}: {error.strerror}") from error
         finally:
@@ -232,7 +234,7 @@ def is_writing(path: Path) -> bool:
 def iter_shards(run_dir: Path) -> Iterator[Record | Torn]:
     """Yield every record of a run folder once, one at a time, shard after shard; unreadable lines come as ``Torn``."""
     superseded = _superseded(run_dir)
-    twice = _Twice() if any((run_dir / COPIES).glob("*.jsonl")) else None
+    twice = _Twice(_ended(run_dir, superseded)) if any((run_dir / COPIES).glob("*.jsonl")) else None
     for path in shard_paths(run_dir):
         for number, line in enumerate(_lines(path), start=1):
             if not line.strip():
@@ -246,6 +248,20 @@ def iter_shards(run_dir: Path) -> Iterator[Record | Torn]:
                 continue
             if twice is None or not twice.seen(record):
                 yield record
+
+
+def _ended(run_dir: Path, superseded: Collection[str]) -> set[_Asked]:
+    """The turns that ended by what the workers' copies say."""
+    found = set()
+    for path in (run_dir / COPIES).glob("*.jsonl"):
+        for line in _lines(path):
+            with suppress(ValueError):
+                record = decode_record(line)
+                if not isinstance(record, TurnRecord) or record.session in superseded:
+                    continue
+                if record.outcome is not Outcome.CUT:
+                    found.add(_asked(record))
+    return found
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -265,25 +281,54 @@ def _superseded(run_dir: Path) -> frozenset[str]:
     return frozenset(text.split())
 
 
-class _Twice:
-    """Tells what came before: a copy holds what its shard has too, and a turn may have been run again elsewhere."""
+def _asked(turn: TurnRecord) -> _Asked:
+    """What was asked for with a turn, whichever session it fell to."""
+    return turn.variant, turn.item, turn.attempt
 
-    def __init__(self) -> None:
+
+class _Twice:
+    """Tells what came before: a copy holds what its shard has too, and a turn may have been run again elsewhere.
+
+    Args:
+        ended: the turns that ended by what copies say: a row that says that one never began does not count.
+    """
+
+    def __init__(self, ended: Collection[_Asked]) -> None:
+        self._ended = ended
         self._seen: set[tuple[object, ...]] = set()
+        self._turns: set[_Asked] = set()
+        # Sessions of which a turn counts, and those of which one was run again; a session's row comes after its turns'.
+        self._counting: set[str] = set()
+        self._run_again: set[str] = set()
 
     def seen(self, record: Record) -> bool:
         match record:
             case TurnRecord():
-                keys: list[tuple[object, ...]] = [
-                    (record.session, record.turn),
-                    (record.variant, record.item, record.attempt, "turn"),
-                ]
+                return self._turn_seen(record)
             case SessionRecord():
-                keys = [(record.session,)]
+                if record.session in self._run_again - self._counting:
+                    return True
+                return self._known((record.session,))
             case HealthSample():
-                keys = [(record.worker, record.at_ns, "health")]
-        known = any(key in self._seen for key in keys)
-        self._seen.update(keys)
+                return self._known((record.worker, record.at_ns, "health"))
+
+    def _turn_seen(self, turn: TurnRecord) -> bool:
+        asked = _asked(turn)
+        if turn.outcome is Outcome.CUT and turn.started_ns is None and asked in self._ended:
+            self._run_again.add(turn.session)
+            return True
+        if self._known((turn.session, turn.turn)):
+            return True
+        if asked in self._turns:
+            self._run_again.add(turn.session)
+            return True
+        self._turns.add(asked)
+        self._counting.add(turn.session)
+        return False
+
+    def _known(self, key: tuple[object, ...]) -> bool:
+        known = key in self._seen
+        self._seen.add(key)
         return known
 
 
@@ -385,7 +430,7 @@ def _record(line: dict[str, dict[str, Any]]) -> Record:
 
 
 def _is_sound(record: Record) -> bool:
-    """Whether the tables can be built on it: its keys and its columns of numbers are what we would have written.
+    """Whether the tables can be built on it: its texts and its columns of numbers are what we would have written.
 
     All else comes from targets and datasets and may be anything; the tables see to that themselves.
     """
@@ -394,7 +439,9 @@ def _is_sound(record: Record) -> bool:
         lags = (record.loop_lag_us, record.send_lag_us, record.stamp_lag_us, few)
         whole = _are_whole((record.at_ns, record.loop_lag_n or 0, record.send_lag_n or 0))
         return isinstance(record.worker, str) and whole and all(_are_finite(values) for values in lags)
-    if not isinstance(record.session, str):
+    if any(type(getattr(record, name)) is not str for name in TEXTS[type(record)]):
+        return False
+    if any(not isinstance(getattr(record, name), str | None) for name in TEXTS_OR_NONE[type(record)]):
         return False
     if isinstance(record, SessionRecord):
         return True
@@ -448,4 +495,8 @@ FIELDS: dict[type, tuple[str, ...]] = {record: tuple(f.name for f in fields(reco
 TUPLES: dict[type, frozenset[str]] = {
     record: frozenset(f.name for f in fields(record) if str(f.type).startswith("tuple")) for record in RECORDS
 }
+TEXTS, TEXTS_OR_NONE = (
+    {record: tuple(f.name for f in fields(record) if f.type == kind) for record in RECORDS}
+    for kind in ("str", "str | None")
+)
 DELTA_KINDS: dict[str, DeltaKind] = {kind.value: kind for kind in DeltaKind}

@@ -191,7 +191,8 @@ class _Worker:
         if self._exit is None or self._exit.done():
             return
         if self._copy is None:
-            self._finish(UsageError("the master went away before the run began"))
+            why = self._swarm.lost if self._swarm is not None else None
+            self._finish(UsageError(f"the master went away before the run began{f': {why}' if why else ''}"))
             return
         self._leave(f"the master is gone; what was recorded here is in {self._copy.path}", tell=False)
 

@@ -64,6 +64,14 @@ CASES = [
         "turn_end_not_detected",
         id="its ear",
     ),
+    pytest.param(
+        summary(1, gate("start_lag_ms.p95", "no_data", None, n=13), gate("input_wer", value=0.14)),
+        [],
+        FINISHED,
+        "model",
+        "input_wer is 0.14 (limit 1); also the scenario",
+        id="by what was measured, and not by what was not",
+    ),
     # ---- quota ----
     pytest.param(
         summary(1, gate("error_rate")),
@@ -208,6 +216,18 @@ def test_a_gate_that_only_warns_and_turns_that_we_cut_blame_nobody():
     culprit = find_culprit({"end": FINISHED}, judged, [*cut, failure("server_error", 1)])
     assert culprit is not None
     assert culprit.sentence == "the network or the service: 1 of 30 turns failed with server_error (error_rate)"
+
+
+def test_a_scorer_that_could_not_score_is_no_fault_of_turns_that_failed():
+    unscored = gate("scorers.polite.pass_rate", "no_data", None)
+    judged = summary(1, gate("error_rate"), unscored, outcomes={"ok": 25, "dropped": 5})
+    culprit = find_culprit({"end": FINISHED}, judged, [DROPS])
+    assert culprit is not None
+    assert culprit.sentence.endswith("failed with close_1006 (error_rate); also the scenario")
+    nothing_ok = summary(1, gate("error_rate"), unscored, outcomes={"ok": 0, "dropped": 30})
+    culprit = find_culprit({"end": FINISHED}, nothing_ok, [failure("close_1006", 30, "dropped")])
+    assert culprit is not None
+    assert culprit.sentence.endswith("(error_rate, scorers.polite.pass_rate)")
 
 
 def test_no_text_of_a_target_is_in_the_sentence():

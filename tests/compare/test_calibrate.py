@@ -68,6 +68,27 @@ def test_what_some_runs_did_not_measure_has_no_gate() -> None:
     assert left_out == ["no gate on ttfa_ms.p95: 1 of 3 runs have no such number"]
 
 
+def times(p95: float, upper: float | None) -> dict[str, Any]:
+    return metrics(ttfa_ms={"n": 30, "p95": p95, "ci95": {"p95": [p95 - 100, upper]}})
+
+
+def test_what_scatters_nobody_knows_how_far_has_no_gate_and_the_copy_says_so() -> None:
+    found, left_out = propose([times(1200.0, None)] * 3)
+    assert not any(one.gate.startswith("ttfa_ms.p95") for one in found)
+    (said,) = left_out
+    assert said.startswith("no gate on ttfa_ms.p95: how far it scatters is unknown (all runs measured 1200, and 30")
+    text = with_gates("target: {provider: simulator}\n", "n", found, ["r1"], left_out=left_out)
+    assert f"# {said}\ngates:\n" in text
+
+
+def test_the_scatter_is_taken_from_the_samples_that_tell_it() -> None:
+    room = limits([times(1000.0, 1100.0)] * 3)["ttfa_ms.p95"]
+    assert room > 1100
+    assert 1080 < limits([times(1000.0, 1100.0), times(1000.0, None), times(1000.0, 1100.0)])["ttfa_ms.p95"] <= room
+    exact = metrics(ttfa_ms={"n": 30, "p95": 1000.0, "ci95": {"p95": [1000.0, 1000.0]}})
+    assert 1050 < limits([times(1000.0, 1100.0), times(1000.0, 1100.0), exact])["ttfa_ms.p95"] <= room
+
+
 PROPOSALS = [Proposal("ttfa_ms.p50 <= 540", (500.0, 510.0), 30), Proposal("error_rate <= 0.02", (0.0, 0.0), 30)]
 COPIES = [
     pytest.param(

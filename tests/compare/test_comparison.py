@@ -227,6 +227,13 @@ def test_a_comparison_of_nothing_is_not_green(nights: Path, make_night, over: di
         assert f"nothing of always can be compared: {why}" in result.stderr
 
 
+def test_each_of_several_runs_must_be_comparable(nights: Path, make_night) -> None:
+    args = ["compare", "support/always", "support/again", str(make_night("handful", items=4)), "--out", str(nights)]
+    result = RUNNER.invoke(app, args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "nothing of always can be compared with handful: too few sessions" in result.stderr
+
+
 def test_other_definitions_and_empty_runs_are_refused(nights: Path) -> None:
     subject = run_subject(nights / "support" / "always")
     older = Subject("older", {**subject.facts, "metrics": 0}, subject.turns, subject.observed)

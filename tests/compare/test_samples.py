@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from rteval.analysis.breakdown import axes_of, break_down
-from rteval.analysis.intervals import CONFIDENCE, RESAMPLES, SEED, estimate
+from rteval.analysis.compare import Pairing
+from rteval.analysis.intervals import CONFIDENCE, RESAMPLES, SEED, differ, estimate
+from rteval.analysis.samples import Observed
 from rteval.baseline import run_subject
 from rteval.judge import judge
 
@@ -59,6 +61,25 @@ def test_a_run_without_an_answer_has_no_interval_and_is_judged(make_night) -> No
     metrics = json.loads((run_dir / "summary.json").read_text())["metrics"]
     assert "ci95" not in metrics["ttfa_ms"]
     assert metrics["error_rate"]["ci95"]["value"][1] == 1.0
+
+
+def test_one_item_that_fails_on_both_sides_hides_no_failure_of_the_others() -> None:
+    """30 items ten times each; the first one always fails, and in the new run one in eleven of the others as well."""
+    turns = np.arange(300)
+    items = np.array([f"i{turn % 30}" for turn in turns], dtype=object)
+    sessions = np.array([f"s{turn}" for turn in turns], dtype=object)
+    dead = (turns % 30 == 0).astype(float)
+    worse = np.maximum(dead, (turns % 11 == 0).astype(float))
+    base, new = (Observed(top, sessions, np.ones(300), items, turns) for top in (dead, worse))
+    pairs = Pairing({f"i{number}": number for number in range(30)}, 30, (30, 30, 30))
+    one, other, paired = pairs.samples(base, new)
+    difference = differ(one, other, "value", paired=paired)
+    assert difference is not None
+    low, high = difference.interval(0.95)
+    assert low is not None
+    assert high is not None
+    assert 0.03 < low < difference.new - difference.base < high < 0.15
+    assert difference.units == 300
 
 
 # ---- breakdowns ----

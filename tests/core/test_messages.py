@@ -97,6 +97,21 @@ def test_what_a_worker_says_commands_no_terminal_and_no_ci_service(message, name
     assert getattr(heard, name) == f"?[2Jgone?{break_}{rest}::x # #vso[task.complete] ?"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("run_id", "../../elsewhere", id="up and away"),
+        pytest.param("run_id", "/etc", id="from the root"),
+        pytest.param("run_id", "r\n", id="a line break"),
+        pytest.param("worker", "../w1", id="a worker up and away"),
+    ],
+)
+def test_no_master_can_name_a_file_outside_the_folder_of_reports(name, value):
+    job = msg.Job(run_id="r", worker="w1", scenario={}, limit=None, dataset_name="d", dataset_hash="h")
+    with pytest.raises(msg.MessageError, match=f"rteval.job: {name}: "):
+        msg.decode(msg.FROM_MASTER, job.kind, msg.encode(job.model_copy(update={name: value})))
+
+
 def test_a_dataset_may_be_called_what_a_folder_may_be_called():
     name = "d" * 255
     job = msg.Job(run_id="r", worker="w1", scenario={}, limit=None, dataset_name=name, dataset_hash="h")

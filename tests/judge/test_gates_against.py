@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from rteval.analysis.gates import Facts, Gate, check_gates_against, least_n, parse_gates, undecidable, word_of
+from rteval.analysis.gates import (
+    Facts,
+    Gate,
+    check_gates_against,
+    check_gates_of_scorers,
+    least_n,
+    parse_gates,
+    undecidable,
+    word_of,
+)
 from rteval.analysis.intervals import Interval
 from rteval.analysis.judging import GateResult, Verdict, Versus, judge_gates
 from rteval.errors import GateError
@@ -372,6 +381,22 @@ def test_a_scorers_metric_is_known_by_the_checks_of_the_run() -> None:
         Gate.parse("scorers.tone.worm >= 0.5", checks=known)
     with pytest.raises(GateError, match="the scenario has no scorers"):
         Gate.parse("scorers.tone.warm >= 0.5")
+
+
+OF_SINGLE_TURNS = [
+    pytest.param({"confidence": 0.9}, "confidence", id="confidence"),
+    pytest.param({"where": {"tag": "billing"}}, "where", id="where"),
+    pytest.param({"gate": "scorers.tone.warm >= baseline"}, "baseline", id="baseline"),
+]
+
+
+@pytest.mark.parametrize(("options", "what"), OF_SINGLE_TURNS)
+def test_a_scorers_number_of_the_whole_run_is_held_against_numbers_only(options: dict[str, Any], what: str) -> None:
+    plain = {"gate": "scorers.tone.warm >= 0.5"}
+    simple, asking = (Gate.parse(one, checks=("scorers.tone.warm",)) for one in (plain, plain | options))
+    check_gates_of_scorers([simple, asking], {"scorers.tone.loud"})
+    with pytest.raises(GateError, match=rf"whole run only, and {what} needs .*Metric\(\.\.\., of=COLUMN\)"):
+        check_gates_of_scorers([simple, asking], {"scorers.tone.warm"})
 
 
 def test_what_else_differs_is_told_with_every_verdict() -> None:

@@ -26,7 +26,7 @@ from rteval.records import (
     TurnRecord,
     Usage,
 )
-from rteval.shards import ShardWriter, Torn, is_writing, iter_shards, read_shards, shard_paths
+from rteval.shards import COPIES, ShardWriter, Torn, is_writing, iter_shards, read_shards, shard_paths
 
 text = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
 whole = st.integers(-(2**63), 2**63 - 1)
@@ -115,6 +115,18 @@ def test_a_writer_after_a_crash_starts_on_a_line_of_its_own(
     assert records.torn == [Torn(path, 1)]
 
 
+SESSION = (
+    b'{"session":{"run_id":"r","worker":"w","session":"s","dialect":"ga","turns":1,"outcome":"ready",'
+    b'"error_message":%s}}'
+)
+
+
+def test_a_session_without_a_message_is_a_record(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "w.jsonl").write_bytes(SESSION % b"null")
+    assert [session.error_message for session in read_shards(tmp_path).sessions] == [None]
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -123,6 +135,8 @@ def test_a_writer_after_a_crash_starts_on_a_line_of_its_own(
         pytest.param(b'{"song":{}}', id="unknown kind"),
         pytest.param(b'{"turn":{},"session":{}}', id="two records"),
         pytest.param(b"\x00\xff", id="noise"),
+        pytest.param(SESSION % b'{"a":1}', id="a message that is no text"),
+        pytest.param((SESSION % b"null").replace(b'"ready"', b"null"), id="an outcome that is no text"),
     ],
 )
 def test_a_line_that_is_no_record_is_told_and_passed_over(tmp_path: Path, line: bytes) -> None:
@@ -206,6 +220,48 @@ def test_a_copy_may_go_while_it_is_looked_for_and_a_shard_may_not(
     monkeypatch.setattr("rteval.shards.shard_paths", lambda run_dir: [tmp_path / "shards" / "gone.jsonl"])
     with pytest.raises(FileNotFoundError):
         list(iter_shards(tmp_path))
+
+
+def held(session: str, turns: int = 1) -> SessionRecord:
+    return SessionRecord(run_id="r1", worker="w", session=session, dialect="ga", turns=turns, outcome="ready")
+
+
+def test_a_session_whose_turns_were_all_run_again_elsewhere_counts_once(
+    tmp_path: Path, make_turn: Callable[..., TurnRecord]
+) -> None:
+    with ShardWriter(tmp_path, "w2") as shard:
+        for record in (make_turn("s1.2", item="i1"), held("s1.2"), make_turn("s2.2", turn=0, item="i3"), held("s2.2")):
+            shard.add(record)
+    with ShardWriter(tmp_path, "w1", COPIES) as copy:
+        copy.turn(make_turn("s1", item="i1"))
+        copy.session(held("s1"))
+        copy.turn(make_turn("s2", turn=0, item="i2"))
+        copy.turn(make_turn("s2", turn=1, item="i3"))
+        copy.session(held("s2", 2))
+    found = read_shards(tmp_path)
+    assert [(turn.session, turn.item) for turn in found.turns] == [("s1.2", "i1"), ("s2.2", "i3"), ("s2", "i2")]
+    assert [session.session for session in found.sessions] == ["s1.2", "s2.2", "s2"]
+
+
+@pytest.mark.parametrize(
+    ("started_ns", "outcome", "counts"),
+    [
+        pytest.param(None, Outcome.OK, "s1", id="it ended elsewhere"),
+        pytest.param(None, Outcome.CUT, "s1.2", id="it was cut elsewhere"),
+        pytest.param(5, Outcome.OK, "s1.2", id="it began here too"),
+    ],
+)
+def test_a_turn_that_ended_counts_and_not_that_it_never_began(
+    tmp_path: Path, make_turn: Callable[..., TurnRecord], started_ns: int | None, outcome: Outcome, counts: str
+) -> None:
+    with ShardWriter(tmp_path, "master") as shard:
+        shard.turn(make_turn("s1.2", item="i1", outcome=Outcome.CUT, started_ns=started_ns))
+    with ShardWriter(tmp_path, "w1", COPIES) as copy:
+        copy.turn(make_turn("s1", item="i1", outcome=outcome))
+        copy.session(held("s1"))
+    found = read_shards(tmp_path)
+    assert [turn.session for turn in found.turns] == [counts]
+    assert [session.session for session in found.sessions] == ["s1"] * (counts == "s1")
 
 
 def test_a_shard_has_one_writer(tmp_path: Path) -> None:

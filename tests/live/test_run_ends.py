@@ -21,11 +21,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-import rteval.run
 from rteval.cli import app
 from rteval.errors import ScenarioError
 from rteval.judge import Judgement
 from rteval.prepare import RunOptions, prepare
+from rteval.records import Outcome, TurnRecord
 from rteval.run import _LiveRun, run
 from rteval.shards import COPIES, ShardWriter
 from rteval.simulator.process import Simulator
@@ -96,18 +96,26 @@ def test_where_there_is_no_uvloop_the_loop_is_asyncios_own(ended: Any, monkeypat
     assert outcomes(ended(f"load.engine={engine}")) == ["ok"] * 3
 
 
-def test_a_worker_that_was_lost_and_still_writes_does_not_keep_the_run_from_being_judged(
+def test_a_worker_that_was_lost_and_still_writes_is_judged_by_what_it_had_recorded(
     ended: Any, monkeypatch: Any
 ) -> None:
     with ExitStack() as stack:
 
-        def lose(folder: Path) -> None:
-            stack.enter_context(ShardWriter(folder, "w7", COPIES))
-            leave_out(folder)
+        def lose(live: _LiveRun) -> None:
+            writer = stack.enter_context(ShardWriter(live._folder, "w7", COPIES))
+            more = {"run_id": "r", "worker": "w7", "session": "s9", "modality": "text", "dialect": "ga"}
+            writer.turn(TurnRecord(item="alone", turn=0, outcome=Outcome.FAILED, **more))
+            writer.flush()
+            settle(live)
+            writer.turn(TurnRecord(item="late", turn=1, outcome=Outcome.FAILED, **more))
+            writer.flush()
 
-        leave_out = rteval.run._leave_out_the_lost
-        monkeypatch.setattr(rteval.run, "_leave_out_the_lost", lose)
-        assert outcomes(ended()) == ["ok"] * 3
+        settle = _LiveRun.settle_copies
+        monkeypatch.setattr(_LiveRun, "settle_copies", lose)
+        judgement = ended()
+        assert sorted(outcomes(judgement)) == ["failed", "ok", "ok", "ok"]
+        live = orjson.loads((judgement.run_dir / "run.json").read_bytes())["live"]
+        assert live["incidents"] == ["w7 still recorded when the run was judged; what came later is lost"]
 
 
 def test_the_peak_is_counted_as_sessions_open_and_not_sampled(desk: Any, plain_server: Simulator) -> None:

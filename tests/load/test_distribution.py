@@ -71,11 +71,12 @@ class Running:
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start(tmp_path: Path) -> Iterator[Start]:
     running: list[Running] = []
 
     def begin(*args: str, **more: Any) -> Running:
-        running.append(Running(*args, **more))
+        # Where workers keep their copies that are not told otherwise.
+        running.append(Running(*args, **{"RTEVAL_OUT": str(tmp_path / "theirs")} | more))
         return running[-1]
 
     yield begin

@@ -320,6 +320,85 @@ def test_only_who_is_warm_has_slots() -> None:
     asyncio.run(main())
 
 
+def test_a_bug_of_one_worker_is_told_while_another_still_gets_ready() -> None:
+    async def main() -> None:
+        made = office()
+        for name in ("a", "b"):
+            made.hears(name, HELLO)
+            made.hears(name, msg.Ready(ok=True))
+        warming = asyncio.create_task(made.fleet.warm(None, 600))
+        await until(lambda: made.told("b", msg.Begin))
+        made.hears("a", msg.Bug(text="Traceback"))
+        with pytest.raises(WorkerBugError, match="on w1"):
+            async with asyncio.timeout(20):
+                await warming
+
+    asyncio.run(main())
+
+
+def test_nobody_waits_for_a_start_that_the_workers_cannot_make() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        started = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(started.set_result, 7)
+        assert await made.fleet.wait_for(started) == 7
+        never = asyncio.get_running_loop().create_future()
+        waiting = asyncio.create_task(made.fleet.wait_for(never))
+        made.hears("a", msg.Bug(text="Traceback"))
+        with pytest.raises(WorkerBugError, match="on w1"):
+            async with asyncio.timeout(20):
+                await waiting
+
+    asyncio.run(main())
+
+
+def test_no_worker_has_more_slots_than_were_ever_asked_for() -> None:
+    shown: list[int] = []
+
+    class Watching(Office):
+        def seen(self, worker: str, *, slots: int, lost: bool) -> None:
+            shown.append(slots)
+
+    async def main() -> None:
+        made = office(Watching)
+        made.joins("a", slots=10**9)
+        dealt = dealer(plans(6), 4)
+        made.fleet.deal(dealt)
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: len(made.granted("a")) == 4)
+        made.hears("a", msg.Slots(slots=10**9))
+        assert shown[-1] == 4
+        # More are asked for, and it need not say again that it has them.
+        dealt.resize(5, time.perf_counter_ns() + 2 * 10**9, 1000)
+        await until(lambda: len(made.granted("a")) == 5)
+        made.hears("a", msg.Slots(slots=10**9))
+        assert shown[-1] == 5
+        made.fleet.gone("a")
+        await running
+
+    asyncio.run(main())
+
+
+def test_batches_that_say_nothing_are_no_sign_of_life() -> None:
+    async def main() -> None:
+        made = office()
+        made.joins("a")
+        made.fleet.deal(dealer(plans(1), 1))
+        running = asyncio.create_task(made.fleet.run())
+        await until(lambda: made.granted("a"))
+        facts = made.fleet.workers["a"]
+        facts.silent_ticks = 50
+        made.ships("a")
+        assert facts.silent_ticks == 50
+        made.ships("a", HealthSample(worker="w1", at_ns=time.perf_counter_ns()))
+        assert facts.silent_ticks == 0
+        made.fleet.gone("a")
+        await running
+
+    asyncio.run(main())
+
+
 def test_a_worker_that_floods_its_master_is_out() -> None:
     async def main() -> None:
         made = office()

@@ -460,6 +460,7 @@ JUNK = [
         [msgpack.dumps(["client_ready", "2.47.0", "stranger"]), msgpack.dumps(["rteval", 3, "stranger"])], id="no kind"
     ),
     pytest.param([msgpack.dumps(["client_ready", 7, "stranger"])], id="a version that is none"),
+    pytest.param([msgpack.dumps(["client_ready", "", "stranger"])], id="an empty version"),
     pytest.param(
         [msgpack.dumps(["client_ready", "2.47.0", "stranger"]), msgpack.dumps(["heartbeat", None, "stranger"])],
         id="an empty heartbeat",
@@ -547,6 +548,33 @@ def test_who_speaks_no_zeromq_disturbs_nobody(in_hall: Run) -> None:
                 worker = await c.worker()
                 await hall.until(lambda worker=worker: worker.rows.open == 2)
                 assert [name for name, *_ in c.ear.heard] == ["joined"]
+
+    in_hall(body)
+
+
+NONSENSE = [
+    pytest.param("spawn", "many", id="users that are no number"),
+    pytest.param("spawn", None, id="no users"),
+    pytest.param("rteval", 3, id="no message"),
+    pytest.param("rteval", ["kind", "text"], id="a message without bytes"),
+]
+
+
+@pytest.mark.parametrize(("kind", "data"), NONSENSE)
+def test_a_worker_leaves_a_master_that_talks_nonsense(in_hall: Run, kind: str, data: object) -> None:
+    async def body(hall: Any) -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as nonsense:
+            nonsense.setsockopt(zmq.LINGER, 0)
+            port = nonsense.bind_to_random_port(f"tcp://{LOOPBACK}")
+            worker, _, ear = worker_of(hall, port, None)
+            joining = asyncio.create_task(worker.start())
+            name, _ = await asyncio.to_thread(nonsense.recv_multipart)
+            for said in (("ack", None), (kind, data)):
+                nonsense.send_multipart([name, msgpack.dumps([*said, name.decode()])])
+            await joining
+            await hall.until(lambda: ear.of("lost"))
+            assert worker.lost == "the master sent what no master sends"
+            await worker.quit()
 
     in_hall(body)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +14,7 @@ from typer.testing import CliRunner
 from rteval.cli import app
 from rteval.errors import GateError
 from rteval.prepare import RunOptions, prepare
+from rteval.scorers import Metric, Scored, Scorer, registry
 
 RUNNER = CliRunner()
 SUPPORT = Path(__file__).parents[2] / "datasets" / "support"
@@ -206,3 +210,37 @@ def test_a_baseline_of_too_few_sessions_decides_nothing(tmp_path):
     found = prepared(tmp_path, text).doubtful_gates
     assert "comes from too few sessions to be compared with (n 3)" in found[0]
     assert "the baseline has n 3 of at least 9 (min_n)" in found[1]
+
+
+class Loudness(Scorer):
+    metrics: ClassVar = {"peak": Metric("loudest answer"), "mean": Metric("mean", of="level")}
+
+    def score(self, turns, run, options):
+        return Scored()
+
+
+@pytest.fixture
+def loudness(monkeypatch):
+    monkeypatch.setitem(registry.OURS, "loudness", "loudness:Loudness")
+    monkeypatch.setitem(sys.modules, "loudness", SimpleNamespace(Loudness=Loudness))
+
+
+@pytest.mark.usefixtures("loudness")
+def test_a_gate_that_its_scorer_cannot_serve_is_refused_before_the_run(tmp_path):
+    text = "scoring: {{scorers: {{loudness: {{}}}}}}\ngates: [{{gate: scorers.loudness.{} >= 0, confidence: 0.9}}]"
+    assert prepared(tmp_path, text.format("mean")).gates[0].confidence == 0.9
+    with pytest.raises(GateError, match=r"s\.yaml:5: .* whole run only, and confidence needs those of single turns"):
+        prepared(tmp_path, text.format("peak"))
+
+
+FEW = [
+    pytest.param(7, "technical", "its interval needs 5 sessions, 4 are planned", id="few sessions hold such items"),
+    pytest.param(5, "technical", None, id="enough of them do"),
+]
+
+
+@pytest.mark.parametrize(("size", "tag", "why"), FEW)
+def test_a_gate_on_some_turns_needs_sessions_that_hold_them(tmp_path, size, tag, why):
+    gate = f"{{gate: ttfa_ms.p50 < 900, confidence: 0.9, where: {{tag: {tag}}}}}"
+    found = prepared(tmp_path, f"conversation: {{items_per_session: {size}}}\ngates: [error_rate < 1, {gate}]")
+    assert (why in found.refused_gates[0]) if why else (found.refused_gates == [])

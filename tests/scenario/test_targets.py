@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from rteval.cli import app
 from rteval.errors import ScenarioError
 from rteval.targets import PROVIDERS, target_address
 
@@ -299,3 +304,15 @@ def test_every_provider_is_described_by_data(load):
     for name in PROVIDERS:
         url = ", url: wss://h" if name == "custom" else ""
         assert load(f"target: {{provider: {name}{url}}}").target.provider == name
+
+
+@pytest.mark.parametrize(("key", "doubts"), [("", 1), ("a-key-of-a-test", 0)], ids=["unset", "set"])
+def test_check_says_that_a_key_is_not_there(monkeypatch, key, doubts):
+    monkeypatch.setenv("KEY_OF_A_TEST", key)
+    scenario = str(Path(__file__).parents[2] / "scenarios" / "smoke.yaml")
+    target = "{provider: openai, model: m, api_key_env: KEY_OF_A_TEST}"
+    result = CliRunner().invoke(app, ["check", scenario, "--set", f"target={target}", "--json"])
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)["doubts"]
+    assert [sentence for sentence in told if sentence.startswith("KEY_OF_A_TEST is not set here")] == told[:doubts]
+    assert key == "" or key not in result.output

@@ -363,6 +363,13 @@ def test_a_mean_that_may_be_negative_is_not_bounded_at_zero() -> None:
     assert low < -0.1 < 0 < high
 
 
+def test_a_mean_of_lags_is_not_bounded_below_nothing() -> None:
+    low, high = only(sample(np.array([0.6, 1.0, 2.0, 3.0, 4.0, 5.0, 2.0, 9_000.0])), "mean")
+    assert low == 0.0
+    assert high is not None
+    assert high > 9_000 / 8
+
+
 def test_a_ratio_over_nothing_has_no_interval() -> None:
     """Every reference is a hesitation, of which the normaliser leaves no word."""
     assert intervals_of({"m": sample(np.zeros(9), bottom=np.zeros(9)), "n": sample(np.empty(0))}) == {}

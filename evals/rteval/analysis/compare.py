@@ -256,16 +256,23 @@ class Pairing:
         return self.shared >= LEAST_UNITS and both * 2 >= max(base, new)
 
     def samples(self, base: Observed, new: Observed) -> tuple[Sample, Sample, bool]:
-        """Both sides of a metric, ready to be resampled; and whether they are paired."""
+        """Both sides of a metric, ready to be resampled; and whether they are paired.
+
+        Shares never are: their interval is that of two binomials. By items it would be taken for chance that one item
+        fails whenever it is run, on both sides; the items are the same on both, and chance is in the sessions.
+        """
+        by_session = base.sample(), new.sample(), False
         if not self.holds or base.item is None or new.item is None:
-            return base.sample(), new.sample(), False
+            return by_session
+        if by_session[0].is_share and by_session[1].is_share:
+            return by_session
         codes = [np.array([self.units[str(item)] for item in items], dtype=np.int64) for items in (base.item, new.item)]
         # Units without a sample of this metric would be drawn for nothing.
         _, joint = np.unique(np.concatenate(codes), return_inverse=True)
         split = len(codes[0])
         found = Sample(base.top, joint[:split], base.bottom), Sample(new.top, joint[split:], new.bottom)
         if len(np.intersect1d(found[0].cluster, found[1].cluster)) < LEAST_UNITS:
-            return base.sample(), new.sample(), False
+            return by_session
         return *found, True
 
 

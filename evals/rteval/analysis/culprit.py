@@ -10,7 +10,7 @@ from typing import Any
 
 from .aggregate import ERRORS, THROTTLED
 from .load import NOT_STARTED
-from .metrics import Source, find_metric
+from .metrics import SCORERS, Source, find_metric
 
 __all__ = ["NAMES", "Culprit", "Who", "find_culprit", "is_missed"]
 
@@ -163,13 +163,17 @@ def _who_failed(outcome: str, code: str) -> Who:
 
 def _of_gates(summary: Mapping[str, Any], blamed: Blame, turns: int) -> Culprit | None:
     """The culprits of the gates that were missed, the first one with its evidence."""
+    some_ok = bool((summary["counts"].get("outcomes") or {}).get("ok"))
     missed: dict[Who, list[Mapping[str, Any]]] = {}
     for gate in summary["gates"]:
         if is_missed(gate):
-            missed.setdefault(_who_missed(gate, blamed), []).append(gate)
+            missed.setdefault(_who_missed(gate, blamed, some_ok), []).append(gate)
     if not missed:
         return None
-    first, *others = [who for who in Who if who in missed]
+    # A gate that had nothing to go by accuses nobody as long as another one was missed by its number.
+    first, *others = sorted(
+        missed, key=lambda who: (all(_is_unknown(gate) for gate in missed[who]), list(Who).index(who))
+    )
     if first in blamed and any(_is_about_failures(gate) for gate in missed[first]):
         said = f"{_evidence(blamed[first], turns, plain=True)} ({_names(missed[first])})"
     else:
@@ -183,15 +187,18 @@ def is_missed(gate: Mapping[str, Any]) -> bool:
     return bool(gate["verdict"] != "pass" if missed is None else missed)
 
 
-def _who_missed(gate: Mapping[str, Any], blamed: Blame) -> Who:
+def _who_missed(gate: Mapping[str, Any], blamed: Blame, some_ok: bool) -> Who:
     name, verdict = str(gate["metric"]), gate["verdict"]
     metric = find_metric(name) or find_metric(name.rpartition(".")[0])
     base = metric.name if metric is not None else name
     worst = max(blamed, key=lambda one: blamed[one][0], default=None)
-    if verdict == "invalid" or base in _OF_RUNNER or (metric is not None and metric.source is Source.HEALTH):
+    is_of_runner = base in _OF_RUNNER or (metric is not None and metric.source is Source.HEALTH)
+    if verdict == "invalid" or (is_of_runner and verdict != "no_data"):
         return Who.RUNNER
     if verdict == "inconclusive":
         return Who.SCENARIO
+    if verdict == "no_data" and base.startswith(SCORERS) and some_ok:
+        return Who.SCENARIO  # there was something to score: a missing key, a judge that is away
     if verdict == "no_data":
         return worst or Who.SCENARIO
     if base == "throttle_rate":
@@ -201,6 +208,10 @@ def _who_missed(gate: Mapping[str, Any], blamed: Blame) -> Who:
     if base in _OF_LOAD or (metric is not None and metric.source is Source.SESSIONS):
         return Who.TARGET
     return Who.MODEL
+
+
+def _is_unknown(gate: Mapping[str, Any]) -> bool:
+    return gate["verdict"] in ("no_data", "inconclusive")
 
 
 def _is_about_failures(gate: Mapping[str, Any]) -> bool:

@@ -28,6 +28,7 @@ __all__ = [
     "Facts",
     "Gate",
     "check_gates_against",
+    "check_gates_of_scorers",
     "least_n",
     "parse_gates",
     "undecidable",
@@ -213,6 +214,27 @@ def check_gates_against(gates: Sequence[Gate], facts: Facts) -> None:
     faults = [
         GateError(f"gate {str(gate)!r}: {why}") for gate in gates if (why := _impossible(gate, facts)) is not None
     ]
+    _raise(faults)
+
+
+def check_gates_of_scorers(gates: Sequence[Gate], whole: Collection[str]) -> None:
+    """Refuse gates that look at single turns of a scorer's metric that its scorer makes for the whole run only.
+
+    Args:
+        gates: what must hold.
+        whole: full names of the metrics of scorers that name no column (``Metric.of``).
+
+    Raises:
+        GateError: such a gate; all are listed.
+    """
+    faults = []
+    for gate in gates:
+        asked = {"where": gate.where, "confidence": gate.confidence, "baseline": gate.factor}
+        what = " and ".join(name for name, value in asked.items() if value not in (None, ()))
+        if gate.metric in whole and what:
+            why = f"its scorer gives this number for the whole run only, and {what} needs those of single turns"
+            cure = "hold the run's number against a limit, or let the scorer name the column (Metric(..., of=COLUMN))"
+            faults.append(GateError(f"gate {str(gate)!r}: {why}; {cure}"))
     _raise(faults)
 
 

@@ -128,6 +128,8 @@ def intervals_of(
             found[name] = {"value": _share_interval(sample, confidence)}
             continue
         bounds = drawn[name].interval(confidence) if name in drawn else None
+        if bounds is not None and sample.bottom is None and bounds[0] is not None and sample.top.min() >= 0:
+            bounds = max(0.0, bounds[0]), bounds[1]  # lags and counts are never below nothing
         found[name] = {} if bounds is None else {"mean" if sample.bottom is None else "value": bounds}
         if sample.bottom is not None:
             continue

@@ -97,6 +97,22 @@ class Subject:
         mask = self.chosen(where)
         return replace(self, label=label or self.label, turns=self.turns.loc[mask], observed=self.observed_on(mask))
 
+    def told_apart(self, axes: Iterable[str]) -> Subject:
+        """The same with each item told apart by what else it was run with, so that like is paired with like."""
+        columns = [self.turns[name].astype(str) for axis in axes if (name := self.column(axis)) is not None]
+        if not columns:
+            return self
+        items = self.turns["item"].astype(str)
+        for column in columns:
+            items = items.str.cat(column, sep=", ")
+        whole = np.empty(int(self.turns.index.max()) + 1 if len(self.turns) else 0, dtype=object)
+        whole[self.turns.index] = items.to_numpy(dtype=object)
+        observed = {
+            name: one if one.item is None or one.rows is None else replace(one, item=whole[one.rows])
+            for name, one in self.observed.items()
+        }
+        return replace(self, turns=self.turns.assign(item=items), observed=observed)
+
     def observed_on(self, chosen: Flags) -> dict[str, Observed]:
         """What metrics of turns were observed on some of the turns; those without a sample left out."""
         # Samples know their turns by the rows of the whole table, of which this may be a part already.

@@ -393,10 +393,12 @@ def choose_credential(
         return EntraToken(scope, asker=asker, warn=warn)
     key = env.get(api_key_env, "").strip()
     if not key:
+        cures = [f"set {api_key_env} (export {api_key_env}=...)", "name another variable in target.api_key_env"]
+        if auth_header == "api-key":  # Azure's, which takes tokens too
+            cures.append("choose target.auth: entra")
         raise RefusedError(
             f"no API key: the environment variable {api_key_env} is not set",
-            hint=f"set {api_key_env} (export {api_key_env}=...), name another variable in target.api_key_env, "
-            "or choose target.auth: entra",
+            hint=f"{', '.join(cures[:-1])}, or {cures[-1]}",
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise RefusedError(

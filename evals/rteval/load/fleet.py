@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from .. import __version__
 from ..errors import RtevalError, UsageError
@@ -18,6 +18,8 @@ from .clocked import Clocked
 from .dealing import AHEAD_NS, Dealer, Grant
 
 __all__ = ["Fleet", "Inbox", "Line", "WorkerBugError", "WorkerFacts", "WorkerFailedError"]
+
+_T = TypeVar("_T")
 
 _NS = 1_000_000_000
 _HUNG_S = 20.0
@@ -188,6 +190,7 @@ class Fleet:
         self._told: set[str] = set()
         self._sent_away: set[str] = set()
         self._looked_ns = 0
+        self._most_wanted = 0
 
     # ---- before the run ----
 
@@ -234,6 +237,7 @@ class Fleet:
             self._send(worker, self._begin)
         deadline = time.monotonic() + max_wait_s
         while late := self._in("ready"):
+            self._raise_failure()
             if time.monotonic() > deadline:
                 names = ", ".join(worker.name for worker in late)
                 raise UsageError(f"{names} did not get ready to hold sessions within {max_wait_s:g} s")
@@ -241,6 +245,17 @@ class Fleet:
         self._raise_failure()
         if not self._in("warm"):
             raise self._not_enough(1, max_wait_s, None)
+
+    async def wait_for(self, other: asyncio.Future[_T]) -> _T:
+        """Wait for something else, no longer than the workers can go on.
+
+        Raises:
+            WorkerFailedError, WorkerBugError: what one of them met.
+        """
+        while not other.done():
+            self._raise_failure()
+            await asyncio.wait([other], timeout=0.25)
+        return other.result()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -294,9 +309,10 @@ class Fleet:
         self._begun(start_ns)
         warm_until_ns = start_ns + round(self._warmup_s * _NS) if self._warmup_s else None
         self._clock = msg.Clock(start_ns=start_ns, warm_until_ns=warm_until_ns)
+        self._most_wanted = dealer.slots_wanted(start_ns)
         for worker in self._in("warm"):
             self._send(worker, self._clock)
-            dealer.capacity(worker.address, worker.slots)
+            dealer.capacity(worker.address, self._room(worker))
         if not self._in("warm"):
             self._end_without_workers()
         try:
@@ -437,9 +453,9 @@ class Fleet:
                     self._send(worker, self._draining)
             case msg.Slots():
                 worker.slots = content.slots
-                self._inbox.seen(worker.name, slots=worker.slots, lost=False)
+                self._inbox.seen(worker.name, slots=self._room(worker), lost=False)
                 if worker.state == "warm" and self._clock is not None and self._dealer is not None:
-                    self._dealer.capacity(worker.address, worker.slots)
+                    self._dealer.capacity(worker.address, self._room(worker))
             case msg.Batch() if worker.state == "warm":
                 self._batch(worker, content)
             case msg.Drained() if worker.state == "warm" and self._draining is not None:
@@ -454,12 +470,17 @@ class Fleet:
             case _:
                 self._dismiss(worker.address, f"said {content.kind} when it was {worker.state}")
 
+    def _room(self, worker: WorkerFacts) -> int:
+        """The slots that are believed: nobody has more than were ever asked of all."""
+        return min(worker.slots, self._most_wanted)
+
     def _batch(self, worker: WorkerFacts, batch: msg.Batch) -> None:
         if batch.seq != worker.next_batch:
             self._dismiss(worker.address, f"sent records number {batch.seq} when number {worker.next_batch} was due")
             return
         worker.next_batch += 1
-        worker.silent_ticks = 0
+        if batch.lines or batch.ended or batch.returned:  # one that says nothing is no life
+            worker.silent_ticks = 0
         dealer = self._dealer
         if dealer is None or self._clock is None:
             return  # it waits with us for the run to begin, and its health meanwhile is no part of that
@@ -634,19 +655,28 @@ class Fleet:
     def _tick(self) -> None:
         assert self._dealer is not None
         now_ns = time.perf_counter_ns()
+        wanted = self._dealer.slots_wanted(now_ns)
         # Whoever still gets ready would hold none, and the others would hold fewer.
-        self.line.want(self._dealer.slots_wanted(now_ns), frozenset(worker.address for worker in self._in("warm")))
+        self.line.want(wanted, frozenset(worker.address for worker in self._in("warm")))
+        if wanted > self._most_wanted:
+            self._most_wanted = wanted
+            for worker in self._in("warm"):
+                self._dealer.capacity(worker.address, self._room(worker))
         # Measured, since a loop that was held up finds the messages of all that time.
-        most = _MOST_A_SECOND * max(1.0, (now_ns - self._looked_ns) / _NS)
-        self._looked_ns = now_ns
-        for worker in [worker for worker in self.workers.values() if worker.takes_part]:
-            if worker.messages > most:
-                self._dismiss(worker.address, f"sent {worker.messages} messages at once")
-            worker.messages = 0
+        since_s = (now_ns - self._looked_ns) / _NS
+        if since_s >= 1:
+            self._count_messages(_MOST_A_SECOND * since_s)
+            self._looked_ns = now_ns
         for worker in self._in("warm"):
             worker.silent_ticks += 1
             if worker.silent_ticks * self.TICK_S > _HUNG_S:
                 self._dismiss(worker.address, f"sent nothing for {_HUNG_S:g} s")
+
+    def _count_messages(self, most: float) -> None:
+        for worker in [worker for worker in self.workers.values() if worker.takes_part]:
+            if worker.messages > most:
+                self._dismiss(worker.address, f"sent {worker.messages} messages at once")
+            worker.messages = 0
 
     def _time_is_over(self) -> None:
         self._tell_drain(None)

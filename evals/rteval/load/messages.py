@@ -189,14 +189,14 @@ class Job(Message):
     """What is to be done: the scenario as resolved, without secrets.
 
     Attributes:
-        worker: the worker's name in the run.
+        run_id, worker: of the run, and the worker's name in it: they name files.
         limit: most items of the dataset, beside the scenario's own limit.
         dataset_hash: of the items that are run; the worker's own must be the same.
     """
 
     kind: ClassVar[str] = "rteval.job"
-    run_id: Name
-    worker: Name
+    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    worker: Annotated[str, Field(pattern=r"^w[0-9]{1,9}$")]
     scenario: dict[str, Any]
     limit: Count | None
     dataset_name: Sentence

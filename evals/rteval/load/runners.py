@@ -286,16 +286,16 @@ class MasterRunner(_Quiet, runners.MasterRunner):
 
     def handle_message(self, client_id: str, msg: Message) -> None:
         """What a worker says goes to Locust only where Locust is asked: no word of a worker can stop this test."""
-        if msg.type == "client_ready" and isinstance(msg.data, str) and client_id not in self._left:
-            self._join(client_id, msg)
-        elif client_id in self.clients:
-            try:
+        try:
+            if msg.type == "client_ready" and isinstance(msg.data, str) and msg.data and client_id not in self._left:
+                self._join(client_id, msg)
+            elif client_id in self.clients:
                 self._hear(client_id, msg)
-            except Exception:  # whatever it trips over: a worker of ours does not send it
-                self._forget(client_id, "sent what no worker sends")
-        elif msg.type in ("client_ready", "heartbeat"):
-            # It was given up, or belongs to a master that was here before.
-            self._tell(client_id, "quit", None)
+            elif msg.type in ("client_ready", "heartbeat"):
+                # It was given up, or belongs to a master that was here before.
+                self._tell(client_id, "quit", None)
+        except Exception:  # whatever it trips over: a worker of ours does not send it
+            self._forget(client_id, "sent what no worker sends")
 
     def _join(self, worker: str, msg: Message) -> None:
         known = worker in self.clients
@@ -454,16 +454,18 @@ class WorkerRunner(_Following, runners.WorkerRunner):
         if self.lost is not None:
             return
         self._silent_s = 0.0
-        match msg.type:
-            case "ack":
+        match msg.type, msg.data:
+            case "ack", _:
                 self.client.admitted = True
                 self._news.put(None)
-            case "spawn":
-                self.follow(msg.data)
-            case "rteval":
-                self.environment.hub.post(self._events.message, *msg.data)
-            case "quit":
+            case "spawn", int(users):
+                self.follow(users)
+            case "rteval", [str(kind), bytes(data)]:
+                self.environment.hub.post(self._events.message, kind, data)
+            case "quit", _:
                 self._lose("the master told this worker to leave")
+            case (("spawn" | "rteval"), _):
+                self._lose("the master sent what no master sends")
 
     def followed(self) -> None:
         """Tell the master how many users there are."""

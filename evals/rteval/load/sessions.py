@@ -52,7 +52,13 @@ class Sessions:
         self._seats = 0
 
     def start(self, grant: Grant) -> None:
-        """Hold a session, from its start time on."""
+        """Hold a session, from its start time on.
+
+        Raises:
+            ValueError: it is held already.
+        """
+        if grant.name in self._tasks:
+            raise ValueError(f"session {grant.name} is held already")
         self._none_left.clear()
         task = asyncio.create_task(self._run(grant), name=grant.name)
         self._tasks[grant.name] = task

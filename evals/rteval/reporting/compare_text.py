@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +14,7 @@ from ..analysis.metrics import find_metric
 from .markdown import code, escape
 from .words import say_value
 
-__all__ = ["HOW", "compare_markdown", "compare_tables", "in_points", "say_outcome"]
+__all__ = ["HOW", "compare_markdown", "compare_tables", "in_points", "say_outcome", "say_sides"]
 
 HOW = (
     "Differences are new less base, with 95 % intervals: of shares Newcombe's, of all others from 2 000 resamples of "
@@ -30,22 +31,29 @@ _MARKS = {
     Outcome.NOT_COMPARABLE: "⚠️ not comparable",
 }
 _HEAD = ("metric", "base", "new", "difference", "95 % interval", "slack", "n", "verdict", "")
+_NEEDS = {"base": 96, "slack": 124, "n": 124}
+"""Columns that stand only where a terminal has so many: the difference and its interval say more."""
 
 
-def compare_tables(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
-    """Yield what is printed, from top to bottom."""
+def compare_tables(comparisons: Sequence[Comparison], width: int) -> Iterator[RenderableType]:
+    """Yield what is printed on so many columns, from top to bottom; on few of them not all of it."""
     for comparison in comparisons:
-        yield Text(f"{comparison.new.label} against {comparison.base.label}", style="bold")
+        yield Text(say_sides(comparison), style="bold")
         for sentence in comparison.unfair:
             yield Text(f"not fair: {sentence}", style="yellow")
-        table = Table()
-        for place, name in enumerate(_HEAD):
-            table.add_column(name, justify="right" if 0 < place < 7 else "left", overflow="fold")
+        shown = [place for place in range(len(_HEAD) - 1) if width >= _NEEDS.get(_HEAD[place], 0)]
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        for place in shown:
+            is_text = _HEAD[place] in ("metric", "verdict")
+            table.add_column(_HEAD[place], justify="left" if is_text else "right", overflow="fold", no_wrap=True)
         for row in comparison.rows:
             cells = _cells(row)
-            verdict = Text(row.outcome.value, style=_STYLES.get(row.outcome, ""))
-            table.add_row(*map(Text, cells[:-1]), verdict, Text(row.reason or ""))
+            styles = {_HEAD.index("verdict"): _STYLES.get(row.outcome, "")}
+            table.add_row(*(Text(cells[place], style=styles.get(place, "")) for place in shown))
         yield table
+        for row in comparison.rows:
+            if row.reason:
+                yield Text(f"{row.name}: {row.reason}", style="dim")
         yield Text(say_outcome(comparison), style="bold red" if comparison.worse else "bold")
         yield Text()
     yield Text(HOW, style="dim")
@@ -55,7 +63,7 @@ def compare_markdown(comparisons: Sequence[Comparison]) -> str:
     """Return a page with all comparisons."""
     parts = []
     for comparison in comparisons:
-        parts.append(f"# {escape(comparison.new.label)} against {escape(comparison.base.label)}")
+        parts.append(f"# {escape(say_sides(comparison), 500)}")
         parts.append(f"**{escape(say_outcome(comparison))}**")
         parts += [f"> not fair: {escape(sentence, 500)}" for sentence in comparison.unfair]
         lines = ["| " + " | ".join(_HEAD) + " |", "|" + " --- |" * len(_HEAD)]
@@ -65,6 +73,15 @@ def compare_markdown(comparisons: Sequence[Comparison]) -> str:
             lines.append("| " + " | ".join(shown) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, HOW]) + "\n"
+
+
+def say_sides(comparison: Comparison) -> str:
+    """Word what is held against what; of two parts of one run also which run it is."""
+    said = f"{comparison.new.label} against {comparison.base.label}"
+    base, new = ((side.facts.get("scenario"), side.facts.get("run_id")) for side in (comparison.base, comparison.new))
+    if base != new or None in new:
+        return said
+    return f"{said}, in {new[0]}/{new[1]}"
 
 
 def say_outcome(comparison: Comparison) -> str:
@@ -85,7 +102,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     """The row in words, up to its verdict."""
     difference = row.difference
     bounds = row.interval or (None, None)
-    between = "-" if row.interval is None else " to ".join(_signed(row, bound) for bound in bounds)
+    # In the unit of the difference beside it.
+    between = "-" if row.interval is None else " to ".join(_signed(row, bound).partition(" ")[0] for bound in bounds)
     n = f"{row.n_base}" if row.n_base == row.n_new else f"{row.n_base}, {row.n_new}"
     pairs = f", {row.units} pairs" if row.paired else ""
     return (

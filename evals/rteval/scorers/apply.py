@@ -26,7 +26,7 @@ from .registry import find
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Chosen", "ScoreRun", "choose", "metric_names"]
+__all__ = ["Chosen", "ScoreRun", "choose", "metric_names", "whole_metrics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,13 @@ def choose(choices: Mapping[str, Mapping[str, Any]]) -> Iterator[Chosen | str]:
 def metric_names(chosen: Chosen) -> list[str]:
     """The full names of a scorer's metrics, as gates write them."""
     return [metric_name(chosen.name, metric) for metric in chosen.scorer.metrics]
+
+
+def whole_metrics(chosen: Sequence[Chosen]) -> set[str]:
+    """The full names of the metrics that scorers make for the whole run only: no column says what each turn adds."""
+    return {
+        metric_name(one.name, name) for one in chosen for name, metric in one.scorer.metrics.items() if not metric.of
+    }
 
 
 def _in_silence(sentence: str) -> None:

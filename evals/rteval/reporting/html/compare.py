@@ -14,7 +14,7 @@ from ... import __version__
 from ...analysis.compare import Comparison, ItemChange, Outcome, Row, changed_items
 from ...analysis.subject import Subject
 from ...scoring.words import Alignment, align
-from ..compare_text import HOW, in_points, say_outcome
+from ..compare_text import HOW, in_points, say_outcome, say_sides
 from ..files import replace_file
 from .figures import cumulative, near, round_edges
 from .numbers import definition_of, interval, unit_of
@@ -85,6 +85,7 @@ def _comparison(comparison: Comparison, place: int) -> dict[str, Any]:
         "id": f"comparison-{place}",
         "base": clean(comparison.base.label),
         "new": clean(comparison.new.label),
+        "sides": clean(say_sides(comparison)),
         "kind": kind,
         "mark": mark,
         "title": title,
