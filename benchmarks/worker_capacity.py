@@ -133,8 +133,10 @@ def main() -> int:
     sent = {line["response_id"]: stamp(line) for line in lines}
     heard = turns[turns["first_audio_ns"].notna()]
     late_ms = (heard["first_audio_ns"].astype("int64") - heard["response_id"].map(sent)) / 1e6
-    measured = health[health["worker"] != "master"]
-    lag = {kind: rows["value"] for kind, rows in measured.groupby("kind", observed=True)}
+    warm_ns = facts["load"]["started_ns"] + round(facts["load"]["warmup_s"] * 1e9)
+    measured = health[(health["worker"] != "master") & (health["at_ns"] >= warm_ns)]
+    # Of many lags a second some are kept, and each stands for ``n``.
+    lag = {kind: rows["value"].repeat(rows["n"]) for kind, rows in measured.groupby("kind", observed=True)}
     outcomes = turns["outcome"].value_counts().to_dict()
     rows = {
         "exit code": done.returncode,
