@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from .analysis.compare import unlike
 from .analysis.culprit import is_missed
 from .analysis.history import RunTables, broken_tables, intervals_of_runs, split_name
 from .analysis.load import asked_load
 from .analysis.metrics import METRICS, SCORERS, STATS, find_metric
+from .analysis.subject import facts_of
 from .errors import RtevalError, RunFolderError, UsageError
 from .reporting.files import RUN, SUMMARY, read_json, read_run
 from .reporting.words import say_culprit, say_verdict
@@ -241,7 +245,9 @@ def _scenario(runs: list[_Found], asked: Sequence[str], history: History) -> dic
         "metrics": metrics,
         "units": {name: _unit(name, runs) for name in metrics},
         "definitions": {name: metric.definition for name, metric in described.items() if metric is not None},
-        "runs": [_night(one, metrics, intervals.get(one.folder, {})) for one in runs],
+        "runs": [
+            _night(one, metrics, intervals.get(one.folder, {}), list(_unlike(one.run, runs[-1].run))) for one in runs
+        ],
     }
 
 
@@ -282,7 +288,24 @@ def _value(summary: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _night(one: _Found, metrics: Sequence[str], intervals: Mapping[str, Any]) -> dict[str, Any]:
+def _unlike(run: Mapping[str, Any], last: Mapping[str, Any]) -> Iterator[str]:
+    """What a run and the last one were not alike in: a step in a trend may come from that, and not from the target."""
+    one, other = (_facts(entry) for entry in (run, last))
+    if one["dataset"]["hash"] != other["dataset"]["hash"]:
+        yield "other datasets (hashes differ)"
+    planned = [(entry.get("planned") or {}).get("turns") for entry in (run, last)]
+    if planned[0] != planned[1]:
+        yield "other numbers of planned turns: " + " and ".join("open" if n is None else str(n) for n in planned)
+    yield from unlike(one, other)
+
+
+def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
+    return facts_of(run, pd.DataFrame()) | {"normalizers": [str((run.get("scoring") or {}).get("normalizer"))]}
+
+
+def _night(
+    one: _Found, metrics: Sequence[str], intervals: Mapping[str, Any], unlike_last: Sequence[str]
+) -> dict[str, Any]:
     run, summary = one.run, one.summary
     culprit = summary.get("culprit")
     return {
@@ -302,6 +325,7 @@ def _night(one: _Found, metrics: Sequence[str], intervals: Mapping[str, Any]) ->
         "model": (run.get("target") or {}).get("model"),
         "scenario_hash": (run.get("scenario") or {}).get("hash"),
         "turns": summary["counts"].get("turns"),
+        "unlike_last": unlike_last,
         "metrics": {name: _number(one, name, intervals.get(name)) for name in metrics},
     }
 

@@ -232,6 +232,26 @@ def test_the_terminal_shows_trend_interval_gate_and_verdict(nights: Path) -> Non
     assert "target" in lossy
 
 
+def test_a_run_that_was_not_like_the_last_one_says_in_what(night, tmp_path: Path) -> None:
+    night(1, turns=12)
+    night(2, dataset={"path": "d", "name": "d", "hash": "other"})
+    night(3, load={"model": "closed", "peak": 9}, scoring={"normalizer": "whisper_basic", "wer": True})
+    night(4)
+    night(5)
+    found = json.loads(call("--out", tmp_path / "reports", "--json").stdout)
+    few, other, loaded, *same = [run["unlike_last"] for run in found["scenarios"][0]["runs"]]
+    assert few == ["other numbers of planned turns: 12 and 40"]
+    assert other == ["other datasets (hashes differ)"]
+    assert loaded == [
+        "other normalisers: whisper_basic and whisper_english",
+        "other load: closed, up to 9 sessions; and unknown, up to none sessions",
+    ]
+    assert same == [[], []]
+    lines = call("--out", tmp_path / "reports").stdout.splitlines()
+    assert [line.split()[5] for line in lines if line.startswith("│ 2026")] == ["*", "*", "*", "│", "│"]
+    assert "* 1 run is not like the last one: other datasets (hashes differ)" in lines
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to offer")
 def test_a_full_disk_is_a_sentence_and_a_reader_that_left_is_none(nights: Path) -> None:
     command = [sys.executable, "-m", "rteval", "history", "--out", str(nights)]

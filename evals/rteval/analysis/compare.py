@@ -38,6 +38,7 @@ __all__ = [
     "is_same_run",
     "pairing",
     "refusal",
+    "unlike",
 ]
 
 LEAST_UNITS = 10
@@ -465,17 +466,27 @@ def _unfair(base: Subject, new: Subject, pairs: Pairing) -> Iterator[str]:
         yield f"other datasets (hashes differ): {both} items are in both, of {items[0]} and {items[1]}"
     elif both < max(items):
         yield f"other items of the dataset: {both} were run by both, of {items[0]} and {items[1]}"
+    yield from unlike(one, other)
+    for subject in (base, new):
+        if subject.facts.get("invalid"):
+            yield f"{subject.label} is invalid: its generator was the bottleneck"
+        elif subject.facts.get("state") == "partial":
+            yield f"{subject.label} is partial: not every planned turn was recorded"
+
+
+def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """Say what two runs were not alike in, beside their datasets: what is compared then is not the target alone.
+
+    Args:
+        one: facts of a run; see :func:`rteval.analysis.subject.facts_of`.
+        other: of another run.
+    """
     if one.get("normalizers") != other.get("normalizers"):
         yield f"other normalisers: {_list(one.get('normalizers'))} and {_list(other.get('normalizers'))}"
     for key, sentence in _SAME.items():
         if one.get(key) != other.get(key):
             yield f"{sentence}: {_said(one.get(key))} and {_said(other.get(key))}"
     yield from _load(one.get("load") or {}, other.get("load") or {})
-    for subject in (base, new):
-        if subject.facts.get("invalid"):
-            yield f"{subject.label} is invalid: its generator was the bottleneck"
-        elif subject.facts.get("state") == "partial":
-            yield f"{subject.label} is partial: not every planned turn was recorded"
 
 
 def _load(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:

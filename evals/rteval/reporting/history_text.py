@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 SHOWN_RUNS = 15
 SHOWN_POINTS = 30
 SHOWN_NUMBERS = 3
+SHOWN_REASONS = 4
 STYLES = {"PASS": "green", "COMPLETE": "green", "FAIL": "red", "REFUSED": "red", "BROKEN": "red"}
 
 
@@ -33,6 +35,7 @@ def history_tables(history: Mapping[str, Any], *, blocks: bool = True) -> Iterat
         if scenario["metrics"]:
             yield _trends(scenario, blocks)
         yield _runs(scenario)
+        yield from _unlike(runs)
         if len(runs) > SHOWN_RUNS:
             yield Text(f"and {len(runs) - SHOWN_RUNS} earlier runs; --html shows all")
         yield Text()
@@ -106,13 +109,22 @@ def _runs(scenario: Mapping[str, Any]) -> Table:
         verdict = run["verdict"].partition(":")[0].split()[0]
         table.add_row(
             str(run["started_at"] or "?")[:16].replace("T", " "),
-            _clean(run["run_id"]),
+            _clean(run["run_id"] + (" *" if run["unlike_last"] else "")),
             Text(verdict, style=STYLES.get(verdict, "yellow")),
             run["culprit"] or "",
             _clean(", ".join(f"{key}={value}" for key, value in run["labels"].items())),
             *(_number(run["metrics"][name], scenario["units"][name]) for name in numbers),
         )
     return table
+
+
+def _unlike(runs: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    """What the runs with a star were not alike the last one in, each reason once with how many runs it holds for."""
+    reasons = Counter(reason for run in runs for reason in run["unlike_last"])
+    for reason, count in reasons.most_common(SHOWN_REASONS):
+        yield Text(_clean(f"* {count} {'run is' if count == 1 else 'runs are'} not like the last one: {reason}"))
+    if len(reasons) > SHOWN_REASONS:
+        yield Text(f"* and {len(reasons) - SHOWN_REASONS} other differences; --json and --html name each")
 
 
 def _number(point: Mapping[str, Any], unit: str) -> Text:

@@ -104,6 +104,8 @@ _SHAPE: Mapping[str, Callable[[Any], bool]] = {
     "scenario.name": _is_text,
     "scenario.resolved": _is_object,
     "scenario.resolved.scoring": _is_object,
+    "scenario.resolved.session": _is_object,
+    "scenario.resolved.load": _is_object,
     "labels": _is_object,
     "target": _is_object,
     "variants": _are_variants,

@@ -81,6 +81,7 @@ def _row(run: Mapping[str, Any], columns: Sequence[str], units: Mapping[str, str
         "started": clean(str(run["started_at"] or "")[:16].replace("T", " ")),
         "verdict": verdict_of(run),
         "look_at": clean(run["look_at"] or ""),
+        "unlike": clean("; ".join(run["unlike_last"])),
         "labels": clean(", ".join(f"{key}={value}" for key, value in run["labels"].items())),
         "model": clean(run["model"] or ""),
         "turns": number(run["turns"]),
@@ -146,7 +147,10 @@ def _figure(scenario: Mapping[str, Any], name: str, figure_id: str) -> dict[str,
             else None
             for point in points
         ],
-        "said": [_said(point, unit) for point in points],
+        "said": [
+            [*_said(point, unit), *(clean(f"not like the last run: {reason}") for reason in run["unlike_last"])]
+            for run, point in zip(runs, points, strict=True)
+        ],
         "kinds": [
             "missed" if _is_missed(point) else _KINDS.get(run["state"], "")
             for run, point in zip(runs, points, strict=True)
