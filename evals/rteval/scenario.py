@@ -303,8 +303,16 @@ def _text_of(path: Path) -> str:
         return _short_text(path)
     except UnicodeDecodeError as error:
         raise ScenarioError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    except FileNotFoundError as error:
+        raise ScenarioError(f"{path}: {_why(error)}", hint=_nearest_file(path)) from error
     except (OSError, ValueError) as error:
         raise ScenarioError(f"{path}: {_why(error)}") from error
+
+
+def _nearest_file(path: Path) -> str:
+    siblings = [file.name for file in path.parent.glob("*.y*ml") if file.is_file()]
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"did you mean {path.with_name(near[0])}?" if near else "'rteval init' writes a scenario to start from"
 
 
 def _short_text(path: Path) -> str:

@@ -230,6 +230,21 @@ def test_a_scorer_that_could_not_score_is_no_fault_of_turns_that_failed():
     assert culprit.sentence.endswith("(error_rate, scorers.polite.pass_rate)")
 
 
+@pytest.mark.parametrize(
+    ("peak", "model", "who"), [(50, "open", "scenario"), (49, "open", "target"), (50, "closed", "target")]
+)
+def test_what_found_no_place_is_the_scenarios_when_its_own_bound_was_reached(peak, model, who):
+    run = {"end": FINISHED, "load": {"model": model, "peak": 50}, "live": {"sessions_peak": peak}}
+    culprit = find_culprit(run, summary(1, gate("not_started", value=7.0)), [failure("not_started", 7, "cut")])
+    assert culprit is not None
+    assert culprit.who == who
+    assert ("all 50 of load.max_sessions were in use" in culprit.sentence) == (who == "scenario")
+    late = summary(1, gate("not_started", value=7.0), gate("ttfa_ms.p95", value=1e3))
+    both = find_culprit(run, late, [])
+    assert both is not None
+    assert both.who == ("model" if who == "scenario" else "target")
+
+
 def test_no_text_of_a_target_is_in_the_sentence():
     culprit = find_culprit({"end": FINISHED}, summary(1, gate("error_rate")), [DROPS])
     assert culprit is not None

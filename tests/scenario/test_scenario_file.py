@@ -609,8 +609,13 @@ def test_a_file_that_is_no_scenario_is_refused(tmp_path, content, sentence):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ScenarioError, match=r"none.yaml: cannot be read: No such file or directory"):
+    with pytest.raises(ScenarioError, match=r"none.yaml: cannot be read: No such file or directory") as caught:
         load_scenario(tmp_path / "none.yaml")
+    assert caught.value.hint == "'rteval init' writes a scenario to start from"
+    (tmp_path / "support.yaml").touch()
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(tmp_path / "suport.yml")
+    assert caught.value.hint == f"did you mean {tmp_path / 'support.yaml'}?"
 
 
 def test_a_file_name_that_cannot_name_a_folder_asks_for_a_name(problems):

@@ -130,7 +130,7 @@ def find_culprit(
         case 5:
             who = max(blamed, key=lambda one: blamed[one][0], default=Who.TARGET)
             return _culprit(who, f"too many turns failed{_evidence(blamed.get(who), turns)}")
-    return _of_gates(summary, blamed, turns) or _not_complete(summary, reason)
+    return _of_gates(summary, blamed, turns, _full(run)) or _not_complete(summary, reason)
 
 
 Blame = Mapping[Who, tuple[int, Mapping[str, int]]]
@@ -161,13 +161,22 @@ def _who_failed(outcome: str, code: str) -> Who:
     return named or _OUTCOMES.get(outcome, Who.TARGET)
 
 
-def _of_gates(summary: Mapping[str, Any], blamed: Blame, turns: int) -> Culprit | None:
+def _full(run: Mapping[str, Any]) -> int | None:
+    """The bound of ``load.max_sessions``, if it was reached."""
+    load, peak = run.get("load") or {}, (run.get("live") or {}).get("sessions_peak")
+    bound = load.get("peak") if load.get("model") == "open" else None
+    return bound if bound is not None and peak is not None and peak >= bound else None
+
+
+def _of_gates(summary: Mapping[str, Any], blamed: Blame, turns: int, full: int | None) -> Culprit | None:
     """The culprits of the gates that were missed, the first one with its evidence."""
     some_ok = bool((summary["counts"].get("outcomes") or {}).get("ok"))
     missed: dict[Who, list[Mapping[str, Any]]] = {}
     for gate in summary["gates"]:
         if is_missed(gate):
-            missed.setdefault(_who_missed(gate, blamed, some_ok), []).append(gate)
+            bounded = gate["metric"] == NOT_STARTED and gate["verdict"] == "fail" and full is not None
+            who = Who.SCENARIO if bounded else _who_missed(gate, blamed, some_ok)
+            missed.setdefault(who, []).append(gate)
     if not missed:
         return None
     # A gate that had nothing to go by accuses nobody as long as another one was missed by its number.
@@ -178,6 +187,8 @@ def _of_gates(summary: Mapping[str, Any], blamed: Blame, turns: int) -> Culprit 
         said = f"{_evidence(blamed[first], turns, plain=True)} ({_names(missed[first])})"
     else:
         said = _said(missed[first])
+    if first is Who.SCENARIO and full is not None and any(gate["metric"] == NOT_STARTED for gate in missed[first]):
+        said += f"; all {full} of load.max_sessions were in use: allow more, or see why sessions last so long"
     return _culprit(first, said, others)
 
 
