@@ -27,8 +27,6 @@ from rteval.prepare import RunOptions, prepare
 from rteval.scenario_model import Scenario
 from rteval.scoring.checks import CHECKS
 
-pytestmark = pytest.mark.xdist_group("docs")  # one workshop
-
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))}

@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("RTEVAL_TEST_SDK"), reason="set RTEVAL_TEST_SDK=1: installs openai from npm"),
     pytest.mark.skipif(not (NODE and NPM), reason="node and npm are not installed"),
     pytest.mark.timeout(300),
-    pytest.mark.xdist_group("node SDK"),  # one installation
 ]
 
 DRIVER = Path(__file__).with_name("drive_openai.mjs")

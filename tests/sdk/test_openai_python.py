@@ -25,7 +25,6 @@ pytestmark = [
         not os.environ.get("RTEVAL_TEST_SDK"), reason="set RTEVAL_TEST_SDK=1: installs openai from PyPI"
     ),
     pytest.mark.timeout(300),
-    pytest.mark.xdist_group("python SDK"),  # one installation
 ]
 
 ROOT = Path(__file__).parents[2]
