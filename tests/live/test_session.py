@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -168,6 +171,56 @@ def test_stopping_lets_the_turn_under_way_finish_and_cuts_the_rest(
     asyncio.run(hold())
     assert [row.outcome for row in maker.rows.turns] == ["ok", "cut"]
     assert maker.rows.sessions[0].close_code == 1000
+
+
+def test_a_session_that_rests_sees_the_end_of_the_run_before_its_rest_is_over(
+    desk: Any, plain_server: Simulator, patiently: Any
+) -> None:
+    maker = desk(plain_server.url, think_time_s=600, timed=True)
+    session = maker.session([maker.text("One?"), maker.text("Two?")])
+
+    async def hold() -> None:
+        task = asyncio.create_task(session.run())
+        await patiently(lambda: len(maker.rows.turns) == 1)
+        maker.caller.board.stopping.set()
+        await task
+
+    asyncio.run(hold())
+    # A clock ends the run: nobody had asked for the second turn yet.
+    assert [row.outcome for row in maker.rows.turns] == ["ok"]
+    assert maker.rows.sessions[0].close_code == 1000
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="counts references")
+@pytest.mark.parametrize("mode", MODES)
+def test_a_session_that_ended_is_freed_without_the_garbage_collector(
+    mode: str, desk: Any, plain_server: Simulator
+) -> None:
+    """A thousand sessions leave too much for a collector that runs while others are measured."""
+    maker = desk(plain_server.url, settings=MODES[mode])
+    items = [maker.text("One?"), maker.item("yes-correct")]
+
+    async def hold() -> None:
+        session = maker.session(items)
+        gone.append(weakref.ref(session))
+        gone.append(weakref.ref(session._conversation))
+        await session.run()
+        gone.append(weakref.ref(session._transport._connection))  # type: ignore[union-attr]
+        del session
+        await asyncio.sleep(0)
+        left.extend(one() for one in gone if one() is not None)
+
+    gone: list[weakref.ref[Any]] = []
+    left: list[Any] = []
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(hold())
+    finally:
+        gc.enable()
+    assert [row.outcome for row in maker.rows.turns] == ["ok", "ok"]
+    assert len(gone) == 3
+    assert left == []
 
 
 def test_a_session_that_is_cut_leaves_all_its_rows(desk: Any, simulator: Any, patiently: Any) -> None:

@@ -41,6 +41,10 @@ _EXPIRY_MARGIN_S = 30.0
 # A server near its session limit has reported a plain server_error instead of session_expired (livekit/agents#2341).
 _EXPIRY_SLACK_S = 5.0
 
+_LOOKS_UP_S = 1.0
+"""A session at rest sees within so long that the run ends, each at a moment of its own: hundreds that wake and close at
+once would hold up those that still speak and are measured."""
+
 
 class RowSink(Protocol):
     """Where rows go the moment they are complete."""
@@ -117,6 +121,7 @@ class Caller:
 
     Attributes:
         settings: what each session is asked to be.
+        timed: whether a clock ends the run: then nobody asked for a turn that never began, and it leaves no row.
         detects_turns: whether the server ends the user's turns (VAD); else we commit.
         realtime: paced as a microphone would; else audio goes out as fast as the wire takes it (manual commit only).
         audio_kept: ``none``, ``failed`` or ``all``: for which turns the answer's audio is handed to ``keep_audio``.
@@ -136,6 +141,7 @@ class Caller:
     rows: RowSink
     lags: LagMeter
     frame_ms: int = 100
+    timed: bool = False
     detects_turns: bool = True
     auto_response: bool = True
     realtime: bool = True
@@ -235,7 +241,7 @@ class Session:
             self._closing = True
             self._finish_rows(handed_over=len(leftover))
             if self._transport is not None:
-                self._transport.abort()
+                self._transport.release()
         return leftover
 
     # ---- opening ----
@@ -588,7 +594,7 @@ class Session:
                 self._mic_ns = due_ns
                 await self._write(self._caller.frames.silence)
             else:
-                await _first_of(stopping, (until_ns - now_ns) / _NS)
+                await asyncio.sleep(min((until_ns - now_ns) / _NS, _LOOKS_UP_S))
             self._check_bug()
 
     async def _settle(self) -> None:
@@ -705,18 +711,21 @@ class Session:
 
     def _write_unheld(self, position: int) -> None:
         """The row of a planned turn that never began, because of what became of its session."""
-        row = planned_row(self._caller, self.record.session, position, self._turns[position])
+        record = self.record
+        never_ready = record.outcome in ("refused", "timeout")
+        self._rows += 1
+        if self._caller.timed and not never_ready and not self._conversation_lost:
+            return
+        row = planned_row(self._caller, record.session, position, self._turns[position])
         row.session_id = self._conversation.session_id
         row.due_ns = self._due_ns if position == 0 else None
-        record = self.record
-        if record.outcome in ("refused", "timeout"):
+        if never_ready:
             row.outcome = Outcome(record.outcome)
             row.failure_stage, row.error_code = record.failure_stage, record.error_code
             row.error_message = record.error_message
         elif self._conversation_lost:
             # An earlier turn broke the conversation; alone this one would be another test.
             row.outcome, row.failure_stage, row.error_code = Outcome.DROPPED, Stage.SESSION, "conversation_lost"
-        self._rows += 1
         self._caller.rows.turn(row)
 
 
@@ -745,13 +754,6 @@ def planned_row(facts: RowFacts, session: str, position: int, plan: PlannedTurn)
         meta=item.meta,
         output_rate_bytes_per_s=facts.settings.output_format.bytes_per_s,
     )
-
-
-async def _first_of(event: asyncio.Event, seconds: float) -> None:
-    """Sleep, but not past ``event``."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
 
 
 def _utc_now() -> str:

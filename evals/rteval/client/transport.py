@@ -201,6 +201,14 @@ class _StampedConnection(ClientConnection):
         super().connection_lost(exc)
         self._on_lost(time.perf_counter_ns())
 
+    def forget(self) -> None:
+        """Tell nobody anything any more."""
+        self._on_frame = self._on_lost = _nobody
+
+
+def _nobody(*_: object) -> None:
+    """Hears of a connection whose session ended."""
+
 
 class _Connect(connect):
     """Does not follow redirects: the credential is not for whoever is named there."""
@@ -312,6 +320,11 @@ class Transport:
     def abort(self) -> None:
         """Cut the connection without a closing handshake; does nothing when it is closed."""
         self._connection.transport.abort()
+
+    def release(self) -> None:
+        """Cut it, and hold on to the session no more: what ended is freed without the garbage collector."""
+        self.abort()
+        self._connection.forget()
 
 
 @functools.cache

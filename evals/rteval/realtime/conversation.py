@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from . import events as ev
@@ -21,6 +22,7 @@ class Conversation:
     fault, and some close right after it.
 
     Attributes:
+        new_event_id: makes an id for a request of ours, so that an error can name it.
         ready_ns: when the acknowledgement arrived.
         refusal: the error that ended the set-up, or ``None``.
         session_id, reported_model, expires_at: what the server said of itself (``expires_at`` in Unix seconds).
@@ -32,6 +34,8 @@ class Conversation:
     def __init__(self, dialect: Dialect, settings: ev.SessionSettings) -> None:
         self.dialect = dialect
         self.settings = settings
+        # Turns hold on to it, and it holds on to nothing: a session that ended is freed without the garbage collector.
+        self.new_event_id: Callable[[], str] = (f"rteval_{number}" for number in itertools.count(1)).__next__
         self.ready_ns: int | None = None
         self.refusal: ev.ErrorReported | None = None
         self.session_id: str | None = None
@@ -42,14 +46,9 @@ class Conversation:
         self.unsolicited_responses = 0
         self.rate_limits: tuple[dict[str, Any], ...] = ()
         self.expired = False
-        self._event_ids = (f"rteval_{number}" for number in itertools.count(1))
         self._update_sent = False
         self._turns: list[Turn] = []
         self._foreign: set[str] = set()
-
-    def new_event_id(self) -> str:
-        """An id for a request of ours, so that an error can name it."""
-        return next(self._event_ids)
 
     def add(self, turn: Turn) -> None:
         """Make ``turn`` the one that new responses belong to; earlier turns still get their transcripts."""

@@ -43,6 +43,10 @@ __all__ = ["Options", "serve"]
 
 # 15 MiB of audio in base64, and room for the JSON round it: larger frames are answered with 1009.
 MAX_FRAME_BYTES = 21 * 1024 * 1024
+
+_OUTLIVES_S = 0.5
+"""How much longer than its parent an attached server lives: the workers of a run that was killed must hear of that
+before their sessions break, or the end of the run would look like a fault of the target."""
 WRITE_LIMIT_BYTES = 256 * 1024
 CLOSE_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 3.0
@@ -63,7 +67,7 @@ class Options:
         truth: file of the truth lines; ``None``: none are written.
         tls: serve TLS with a certificate made for this run.
         api_key, token: credentials that are let in; with neither, everyone is.
-        attached: end when stdin ends, too.
+        attached: end when stdin ends, too, a moment later.
     """
 
     host: str = "127.0.0.1"
@@ -192,8 +196,9 @@ def _quiet_logger() -> logging.Logger:
 
 def _read_stdin(stop: asyncio.Event) -> None:
     if not os.read(0, 4096):
-        asyncio.get_running_loop().remove_reader(0)
-        stop.set()
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(0)
+        loop.call_later(_OUTLIVES_S, stop.set)
 
 
 def _truth_file(path: Path) -> TruthFile:
