@@ -44,17 +44,20 @@ class Proposal:
     Attributes:
         values: what each run measured, in their order.
         n: turns behind each of them, the fewest where they differ.
+        note: what else has to be known of it.
     """
 
     gate: str
     values: tuple[float, ...]
     n: int
+    note: str = ""
 
     @property
     def comment(self) -> str:
         """Where it comes from, in a few words."""
         low, high = min(self.values), max(self.values)
-        return f"{len(self.values)} runs measured {low:.4g} to {high:.4g} (n {self.n} each)"
+        note = f"; {self.note}" if self.note else ""
+        return f"{len(self.values)} runs measured {low:.4g} to {high:.4g} (n {self.n} each){note}"
 
 
 _TRIAL = Proposal("error_rate <= 0.5", (0.0,), 1)
@@ -192,7 +195,10 @@ def propose(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> tuple[list[Propo
             left_out.append(f"no gate on {full}: after {spread} none is left that could be missed{stays}")
             continue
         gate = f"{full} {'<=' if upward == 1 else '>='} {limit:.6g}"
-        found.append(Proposal(gate, tuple(float(f"{value:.6g}") for value in values), n))
+        note = ""
+        if name in _COUNTED and max(values) == min(values) == (0.0 if upward == 1 else 1.0):
+            note = f"so few turns cannot show {'less' if upward == 1 else 'more'}"
+        found.append(Proposal(gate, tuple(float(f"{value:.6g}") for value in values), n, note))
     return found, left_out
 
 

@@ -332,7 +332,7 @@ class _LiveRun:
                     self._run_json["workers"] = fleet.facts()
                     self._run_json["target"]["credential"] = fleet.credential
                     if self._ledger.first_refusal is not None and not self._ledger.any_ready:
-                        self._run_json["refusal"] = {"message": self._ledger.first_refusal, "hint": None}
+                        self._run_json["refusal"] = {"message": self._ledger.first_refusal, "hint": fleet.hint}
             kept = True
         finally:
             fleet.farewell(kept=kept)

@@ -339,6 +339,8 @@ class _Worker:
         """A session ended."""
         if self._is_orphan and record.drop:
             return
+        if self._station is not None and self._station.board.first_refusal is not None:
+            self._out.hint = self._station.board.first_refusal[1]
         self._chart(charts.of_session(record))
         self._record(record)
 
@@ -551,6 +553,7 @@ class _Outbox:
         self.turns = 0
         self.sessions = 0
         self.waiting = False
+        self.hint: str | None = None
 
     def add(self, record: Record, line: bytes) -> None:
         """One more record."""
@@ -577,7 +580,11 @@ class _Outbox:
         if not self._lines and not self._ended and not self._returned:
             return
         batch = msg.Batch(
-            seq=self._seq, ended=tuple(self._ended), returned=tuple(self._returned), lines=tuple(self._lines)
+            seq=self._seq,
+            ended=tuple(self._ended),
+            returned=tuple(self._returned),
+            hint=self.hint,
+            lines=tuple(self._lines),
         )
         self._seq += 1
         self._lines, self._ended, self._returned, self._bytes = [], [], [], 0

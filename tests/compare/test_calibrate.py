@@ -155,6 +155,17 @@ def test_a_scenario_is_run_several_times_and_copied(tmp_path: Path) -> None:
     assert "must lie beside" in elsewhere.stderr
 
 
+def test_a_share_that_was_never_missed_says_that_the_turns_set_its_limit() -> None:
+    clean = {"error_rate": {"n": 30, "value": 0.0}, "checks.pass_rate": {"n": 30, "value": 1.0}}
+    some = {"error_rate": {"n": 30, "value": 0.1}, "checks.pass_rate": {"n": 30, "value": 1.0}}
+    assert [one.note for one in propose([clean] * 3)[0]] == [
+        "so few turns cannot show less",
+        "so few turns cannot show more",
+    ]
+    assert [one.note for one in propose([clean, clean, some])[0]] == ["", "so few turns cannot show more"]
+    assert propose([clean] * 3)[0][0].comment == ("3 runs measured 0 to 0 (n 30 each); so few turns cannot show less")
+
+
 def test_a_gate_that_nothing_could_miss_is_not_proposed() -> None:
     broken = {"error_rate": {"n": 30, "value": 1.0}, "checks.pass_rate": {"n": 30, "value": 0.0}}
     found, left_out = propose([broken] * 3)

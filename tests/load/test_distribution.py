@@ -397,6 +397,21 @@ def test_only_a_worker_with_the_join_token_the_same_data_and_a_credential_takes_
     assert not (tmp_path / "elsewhere" / "fleet").exists() or not run_folders(tmp_path / "elsewhere")
 
 
+def test_a_target_that_lets_no_worker_in_is_named_with_what_may_help(
+    start: Start, scenario: Path, keyed_server: Simulator, tmp_path: Path
+) -> None:
+    url = f"{keyed_server.url}/openai/v1/realtime?model=m"
+    target = f"target={{provider: custom, url: '{url}', auth: api_key, api_key_env: FLEET_KEY}}"
+    out = str(tmp_path / "out")
+    run = start("run", str(scenario), "--out", out, "--workers", "2", "--set", target, FLEET_KEY="not-the-right-key-9")
+    assert run.wait() == 3, run.err
+    refusal = run_json(run_folder(tmp_path / "out"))["refusal"]
+    assert "refused the API key of FLEET_KEY" in refusal["message"]
+    assert refusal["hint"].startswith("check that the key is complete")
+    assert f"hint: {refusal['hint']}" in run.err
+    assert "not-the-right-key-9" not in run.err
+
+
 def test_a_worker_that_is_told_to_leave_hands_its_items_over(
     start: Start, bound: Any, scenario: Path, tmp_path: Path
 ) -> None:

@@ -164,6 +164,7 @@ class Fleet:
 
     Attributes:
         workers: by their names on the line, also those that are gone.
+        hint: what may help the first session that the target did not let in.
     """
 
     TICK_S = 0.25
@@ -174,6 +175,7 @@ class Fleet:
         self._inbox = inbox
         self._warn = warn
         self.workers: dict[str, WorkerFacts] = {}
+        self.hint: str | None = None
         self._job: Callable[[str], msg.Job] | None = None
         self._begin: msg.Begin | None = None
         self._dealer: Dealer | None = None
@@ -484,6 +486,7 @@ class Fleet:
         dealer = self._dealer
         if dealer is None or self._clock is None:
             return  # it waits with us for the run to begin, and its health meanwhile is no part of that
+        self.hint = self.hint or batch.hint
         for line in batch.lines:
             try:
                 record = decode_record(line)

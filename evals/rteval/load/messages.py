@@ -150,12 +150,14 @@ class Batch(Message):
         seq: 0, 1, 2, ... without a gap.
         ended: sessions that ended; their rows are in this batch or an earlier one.
         returned: sessions that were granted and not begun.
+        hint: what may help the first session here that the target did not let in.
     """
 
     kind: ClassVar[str] = "rteval.batch"
     seq: Count
     ended: Annotated[tuple[EndedSession, ...], Field(max_length=100_000, strict=False)] = ()
     returned: Annotated[tuple[Name, ...], Field(max_length=100_000, strict=False)] = ()
+    hint: Said | None = None
     lines: Annotated[tuple[bytes, ...], Field(exclude=True, strict=False)] = ()
 
 
