@@ -896,6 +896,7 @@ def _folders(texts: Sequence[str]) -> dict[str, Path]:
 def _finish(judgement: Judgement, console: Console, json: bool, *, announced: bool = False) -> None:
     """Say the verdict, print what programs read, and exit as the run ended."""
     from .reporting.files import read_run
+    from .reporting.load import incidents_of
     from .reporting.words import say_culprit, say_gate, say_verdict
 
     summary, recorded = judgement.summary, read_run(judgement.run_dir)
@@ -905,6 +906,7 @@ def _finish(judgement: Judgement, console: Console, json: bool, *, announced: bo
         lines += [f"  {reason}" for reason in summary["health"]["reasons"]]
     if (detail := (recorded.get("end") or {}).get("detail")) is not None:
         lines.append(f"ended early: {detail}")
+    lines += incidents_of(recorded)
     if (refusal := recorded.get("refusal")) is not None:
         lines.append(f"error: {refusal.get('message') or 'no session became ready'}")
         lines += [f"hint: {refusal['hint']}"] if refusal.get("hint") else []

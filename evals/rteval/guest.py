@@ -99,6 +99,7 @@ class GuestRun:
                 worker=self._worker,
                 records=self,
                 audio=self.folder / "audio",
+                timed=True,  # Locust's clock
             )
             station.warm(self._warnings.append)
             self._run_json = self._describe(server)

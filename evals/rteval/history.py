@@ -296,6 +296,11 @@ def _unlike(run: Mapping[str, Any], last: Mapping[str, Any]) -> Iterator[str]:
     planned = [(entry.get("planned") or {}).get("turns") for entry in (run, last)]
     if planned[0] != planned[1]:
         yield "other numbers of planned turns: " + " and ".join("open" if n is None else str(n) for n in planned)
+    judged = [(entry.get("judged_by") or {}).get("path") for entry in (run, last)]
+    if judged[0] != judged[1]:
+        yield "other judges: " + " and ".join(
+            "the scenario as it ran" if path is None else str(path) for path in judged
+        )
     yield from unlike(one, other)
 
 

@@ -351,6 +351,7 @@ def _summary(
     }
     culprit = find_culprit(run, summary, kinds_of_failure(tables.turns))
     summary["culprit"] = culprit.as_dict() if culprit is not None else None
+    summary["incidents"] = list((run.get("live") or {}).get("incidents") or ())
     return summary, results
 
 

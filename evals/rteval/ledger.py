@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -149,6 +150,9 @@ class Ledger:
 
     def seen(self, worker: str, *, slots: int, lost: bool) -> None:
         """What is known of a worker has changed."""
+        if lost and worker in self._writers:
+            # What it had open is open no more: those who take over would else be counted beside it.
+            self.health(HealthSample(worker=worker, at_ns=time.perf_counter_ns()))
         self._tally.worker(WorkerState(name=worker, slots=slots, lost=lost))
 
     def superseded(self, session: str) -> None:

@@ -17,6 +17,9 @@ from .scorers.apply import Chosen, ScoreRun, metric_names, whole_metrics
 
 __all__ = ["rescore"]
 
+_BY = "judged_by"
+_NOT_AGAIN: dict[str, Any] = {_BY: None, "as_run": None}
+
 
 def rescore(
     run_dir: Path,
@@ -30,7 +33,8 @@ def rescore(
 
     Args:
         run_dir: the run folder.
-        scenario_path: whose ``scoring``, ``gates`` and ``slo`` take the place of the run's; ``None`` keeps the run's.
+        scenario_path: whose ``scoring``, ``gates`` and ``slo`` take the place of the run's; ``None``: those of the
+            scenario as it ran, whoever judged in between.
         sets: laid over that scenario, as for a run.
         set_files: the same.
         say: tells a person a sentence.
@@ -39,12 +43,14 @@ def rescore(
         RtevalError: the scenario or the run folder is wrong.
     """
     if scenario_path is None:
-        return judge(run_dir, score=ScoreRun(say=say))
+        before = read_run(run_dir).get("as_run")
+        return judge(run_dir, score=ScoreRun(say=say), judged_by=None if before is None else before | _NOT_AGAIN)
     scenario = load_scenario(scenario_path, sets=sets, set_files=set_files)
     run = read_run(run_dir)
     # What was kept then decides, not what this scenario would keep.
     chosen = find_scorers(scenario, audio=str((run.get("report") or {}).get("audio")))
     judged_by = _judged_by(run, scenario, chosen)
+    judged_by["as_run"] = run.get("as_run") or {key: run.get(key) for key in (*judged_by, "baseline") if key != _BY}
     if scenario.baseline is not None:
         judged_by["baseline"] = place_baseline(find_baseline(scenario, run_dir.parent.parent), run_dir)
     return judge(run_dir, score=ScoreRun(chosen, say), judged_by=judged_by)
@@ -62,5 +68,5 @@ def _judged_by(run: dict[str, Any], scenario: Scenario, chosen: Sequence[Chosen]
         "checks": names,
         "scoring": scenario.resolved()["scoring"],
         "slo": dict(scenario.slo),
-        "judged_by": {"path": str(scenario.path), "hash": scenario.hash, "at": utc_now()},
+        _BY: {"path": str(scenario.path), "hash": scenario.hash, "at": utc_now()},
     }

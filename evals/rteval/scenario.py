@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -310,7 +311,9 @@ def _text_of(path: Path) -> str:
 
 
 def _nearest_file(path: Path) -> str:
-    siblings = [file.name for file in path.parent.glob("*.y*ml") if file.is_file()]
+    siblings: list[str] = []
+    with suppress(OSError):
+        siblings = [file.name for file in path.parent.glob("*.y*ml") if file.is_file()]
     near = difflib.get_close_matches(path.name, siblings, n=1)
     return f"did you mean {path.with_name(near[0])}?" if near else "'rteval init' writes a scenario to start from"
 

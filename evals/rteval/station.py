@@ -131,6 +131,7 @@ class Station:
         worker: name of this process in the run.
         records: receives every row as soon as it is complete, and how this process keeps up.
         audio: folder for answers that are kept.
+        timed: whether a clock ends the run; by default as the scenario's load says.
 
     Attributes:
         board: what its sessions share.
@@ -147,8 +148,10 @@ class Station:
         worker: str,
         records: Records,
         audio: Path,
+        timed: bool | None = None,
     ) -> None:
         scenario = prepared.scenario
+        self._timed = scenario.load.ends_s is not None if timed is None else timed
         self.warm_until_ns: int | None = None
         self.board = Switchboard()
         self._prepared = prepared
@@ -197,7 +200,7 @@ class Station:
             rows=self,
             lags=self,
             frame_ms=scenario.load.frame_ms,
-            timed=scenario.load.ends_s is not None,
+            timed=self._timed,
             detects_turns=detection.on,
             auto_response=detection.create_response is not False,
             realtime=scenario.load.pacing == "realtime",

@@ -230,19 +230,38 @@ def test_a_scorer_that_could_not_score_is_no_fault_of_turns_that_failed():
     assert culprit.sentence.endswith("(error_rate, scorers.polite.pass_rate)")
 
 
-@pytest.mark.parametrize(
-    ("peak", "model", "who"), [(50, "open", "scenario"), (49, "open", "target"), (50, "closed", "target")]
-)
-def test_what_found_no_place_is_the_scenarios_when_its_own_bound_was_reached(peak, model, who):
-    run = {"end": FINISHED, "load": {"model": model, "peak": 50}, "live": {"sessions_peak": peak}}
-    culprit = find_culprit(run, summary(1, gate("not_started", value=7.0)), [failure("not_started", 7, "cut")])
+OPEN = {"end": FINISHED, "load": {"model": "open", "peak": 50}}
+
+
+def full(*gates: Any, peak: int = 50, **more: Any) -> dict[str, Any]:
+    return {**summary(1, *gates, **more), "metrics": {"sessions_peak": {"value": peak}}}
+
+
+@pytest.mark.parametrize("metric", ["not_started", "start_lag_ms.p95", "wait_ms.p50"])
+def test_who_found_no_place_or_waited_for_one_is_the_scenarios_when_its_own_bound_was_reached(metric):
+    culprit = find_culprit(OPEN, full(gate(metric, value=10667.4)), [failure("not_started", 7, "cut")])
     assert culprit is not None
-    assert culprit.who == who
-    assert ("all 50 of load.max_sessions were in use" in culprit.sentence) == (who == "scenario")
-    late = summary(1, gate("not_started", value=7.0), gate("ttfa_ms.p95", value=1e3))
-    both = find_culprit(run, late, [])
-    assert both is not None
-    assert both.who == ("model" if who == "scenario" else "target")
+    assert culprit.who == "scenario"
+    assert f"{metric} is 10667 (limit" in culprit.sentence
+    assert "all 50 of load.max_sessions were in use" in culprit.sentence
+    late = find_culprit(OPEN, full(gate(metric, value=7.0), gate("ttfa_ms.p95", value=1e3)), [])
+    assert late is not None
+    assert (late.who, late.also) == (Who.MODEL, (Who.SCENARIO,))
+
+
+@pytest.mark.parametrize(
+    ("run", "judged", "failures"),
+    [
+        pytest.param(OPEN, full(gate("not_started", value=7.0), peak=49), [], id="room left"),
+        pytest.param(OPEN | {"load": {"model": "closed", "peak": 50}}, full(gate("not_started")), [], id="closed"),
+        pytest.param(OPEN, full(gate("not_started")), [failure("response_timeout", 18, "timeout")], id="it stalls"),
+    ],
+)
+def test_who_found_no_place_is_the_targets_otherwise(run, judged, failures):
+    culprit = find_culprit(run, judged, failures)
+    assert culprit is not None
+    assert culprit.who == "target"
+    assert "load.max_sessions" not in culprit.sentence
 
 
 def test_no_text_of_a_target_is_in_the_sentence():

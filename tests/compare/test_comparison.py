@@ -278,6 +278,15 @@ def test_the_first_option_of_the_scenario_is_the_base_whichever_came_first(make_
         assert content["comparisons"][0]["base"]["label"] == f"{axis} now"
 
 
+def test_the_default_slack_of_a_short_time_is_no_share_of_it(nights: Path) -> None:
+    _, content = run_compare(nights, "support/always", "support/again")
+    rows = {row["metric"]: row for row in content["comparisons"][0]["metrics"]}
+    connect, first = rows["session_ready_ms.p50"], rows["ttfa_ms.p50"]
+    assert connect["base"] < 50
+    assert connect["slack"] == 5.0
+    assert first["slack"] == pytest.approx(0.05 * first["base"])
+
+
 def test_a_slack_that_is_a_share_of_nothing_is_none(nights: Path, make_night) -> None:
     _, content = run_compare(nights, str(make_night("tiny", items=15, seed=8)), "support/always")
     (row,) = (row for row in content["comparisons"][0]["metrics"] if row["metric"] == "ttfa_ms.p95")

@@ -115,9 +115,8 @@ def test_at_the_end_turns_under_way_end_and_none_begins(scenario, slow_server, a
 
     hold(run, use)
     turns = read_shards(run.folder).turns
-    assert [turn.turn for turn in turns] == [0, 1, 2, 3]
-    assert turns[0].outcome is Outcome.OK
-    assert turns[3].outcome is Outcome.CUT
+    # Locust's clock ends the run: nobody had asked for the others yet.
+    assert [(turn.turn, turn.outcome) for turn in turns] == [(0, Outcome.OK)]
     assert [turn.turn for turn in turns if turn.outcome is Outcome.CUT and turn.started_ns is not None] == []
 
 

@@ -247,7 +247,10 @@ def test_a_run_that_was_not_like_the_last_one_says_in_what(night, tmp_path: Path
         "other load: closed, up to 9 sessions; and unknown, up to none sessions",
     ]
     assert same == [[], []]
-    lines = call("--out", tmp_path / "reports").stdout.splitlines()
+    lines = call("--out", tmp_path / "reports", "--metric", "ttfa_ms.p50").stdout.splitlines()
+    # A trial is no part of the trend.
+    (trend,) = [line for line in lines if line.startswith("│ ttfa_ms.p50")]
+    assert len(trend.split("│")[2].strip()) == 2
     assert [line.split()[5] for line in lines if line.startswith("│ 2026")] == ["*", "*", "*", "│", "│"]
     assert "* 1 run is not like the last one: other datasets (hashes differ)" in lines
 

@@ -61,7 +61,7 @@ def test_the_summary_has_the_shape_that_others_rely_on(make_run: MakeRun, make_t
     summary = json.loads(text)
     assert list(summary) == [
         "schema_version", "run_id", "run_dir", "state", "exit_code", "metrics", "gates", "health", "load", "counts",
-        "statistics", "breakdown", "variants", "culprit",
+        "statistics", "breakdown", "variants", "culprit", "incidents",
     ]  # fmt: skip
     assert (summary["schema_version"], summary["run_id"]) == (1, "r1")
     assert summary["run_dir"] == str(run_dir.resolve())

@@ -206,7 +206,9 @@ def test_a_killed_workers_unfinished_items_are_run_by_the_others(start: Start, s
         assert sorted(conversation["turn"]) == [0, 1, 2]
     incident, ending = run_json(folder)["live"]["incidents"]
     assert victim["name"] in incident
-    assert "run again" in incident
+    assert "taken over by the others" in incident
+    assert incident in run.err
+    assert json.loads((folder / "summary.json").read_bytes())["incidents"] == [incident, ending]
     assert "SIGKILL" in ending
     assert [worker["lost"] for worker in run_json(folder)["workers"]] == [True, False]
     assert incident in (folder / "summary.md").read_text()
@@ -226,6 +228,9 @@ def test_in_a_closed_run_the_others_take_over_the_sessions_of_a_killed_worker(
     other = sessions[(sessions["worker"] != victim["name"]) & sessions["connected_ns"].notna()]
     moves = sorted([*((at, 1) for at in other["connected_ns"]), *((at, -1) for at in other["ended_ns"])])
     assert max(pd.Series([step for _, step in moves]).cumsum()) >= 5
+    # What was open on the lost one is not counted beside what took its place.
+    peak = json.loads((run_folder(out) / "summary.json").read_bytes())["metrics"]["sessions_peak"]["value"]
+    assert 5 <= peak <= 6
 
 
 def test_when_the_last_worker_is_gone_the_run_ends_and_is_invalid(start: Start, scenario: Path, tmp_path: Path) -> None:

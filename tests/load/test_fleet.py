@@ -431,7 +431,7 @@ def test_what_a_lost_worker_had_not_finished_goes_to_the_others_and_its_later_wo
         made.ships("a", turn("w1", ours, 1))
         assert len(made.records) == 1
         assert "w1 on box was lost" in made.incidents[0]
-        assert "1 turns of them were run again" in made.incidents[0]
+        assert "1 turns of them were taken over by the others" in made.incidents[0]
         made.ships("b", turn("w2", theirs, 0), turn("w2", theirs, 1), ended=(theirs,))
         await until(lambda: len(made.granted("b")) == 2)
         again = made.granted("b")[1]
@@ -710,7 +710,7 @@ def test_turns_that_nobody_was_left_to_run_are_not_said_to_have_been_run_again()
         await until(lambda: made.granted("a"))
         made.fleet.gone("a")
         await running
-        assert "2 turns of them were not run again" in made.incidents[0]
+        assert "2 turns of them were not run" in made.incidents[0]
 
     asyncio.run(main())
 

@@ -13,6 +13,7 @@ from rteval.errors import ScenarioError
 from rteval.judge import judge
 from rteval.prepare import prepare, prepare_scenario
 from rteval.records import TurnRecord
+from rteval.reporting.files import read_run
 from rteval.rescore import rescore
 from rteval.scorers import Measured, Metric, Options, Scored, ScoredRun, Scorer, not_scored
 from rteval.scorers.apply import Chosen, ScoreRun, choose
@@ -366,3 +367,26 @@ def test_the_command_scores_an_old_run_with_a_scenario(
     done = CliRunner().invoke(app, ["score", str(folder), "--set", "scoring.wer=false"])
     assert done.exit_code == 2
     assert "name it with --scenario" in done.stderr
+
+
+def test_a_run_judged_by_another_scenario_can_be_judged_by_its_own_again(
+    write: Callable[..., Path],
+    make_run: MakeRun,
+    make_turn: MakeTurn,
+    chat_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JUDGE_URL", chat_server.url)
+    folder, scenario = make_run([make_turn()]), write()
+    before = judge(folder).summary
+    kept = {key: value for key, value in read_run(folder).items() if key not in ("as_run", "judged_by")}
+    for gate in ("error_rate >= 0.5", "error_rate >= 0.6"):
+        judged = rescore(folder, scenario, sets=[f"gates=['{gate}']"], say=lambda sentence: None)
+        assert next(entry["text"] for entry in judged.summary["gates"]) == gate
+        assert read_run(folder)["judged_by"]["path"] == str(scenario)
+    assert rescore(folder, None, say=lambda sentence: None).summary == before
+    run = read_run(folder)
+    assert run.pop("judged_by") is run.pop("as_run") is None
+    assert {key: value for key, value in run.items() if value is not None} == {
+        key: value for key, value in kept.items() if value is not None
+    }

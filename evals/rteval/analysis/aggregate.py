@@ -96,6 +96,8 @@ def count(tables: Tables, *, planned_turns: int | None = None) -> dict[str, Any]
     turns, sessions = tables.turns, tables.sessions
     known = ("outcome", OUTCOMES), ("transcript_outcome", ("ok", "failed", "missing", "off"))
     by = {column: {name: int((turns[column] == name).sum()) for name in names} for column, names in known}
+    never = (turns["outcome"] == "cut") & turns["started_ns"].isna()
+    by["transcript_outcome"]["missing"] -= int((never & (turns["transcript_outcome"] == "missing")).sum())
     flags = ("modality_missing", "split_turn", "early_endpoint", "silent_answer")
     nowhere = is_not_started(turns)
     cut = (turns["outcome"] == "cut").to_numpy(dtype=bool) & turns["session"].isin(sessions["session"]).to_numpy()

@@ -80,6 +80,9 @@ NEITHER_IS_BETTER = (
 SLACK_SHARE, SLACK_TIME = 0.01, 0.05
 """Default slack: a point (0.01) of a share or rate, 5 % of the base of a time."""
 
+LEAST_SLACK_MS = 5.0
+"""No default slack of a time is less: nobody hears it, and from run to run a connect alone differs by a millisecond."""
+
 
 class Outcome(StrEnum):
     """The verdict on one metric."""
@@ -333,8 +336,11 @@ def _row(
     one, other = base.observed.get(name), new.observed.get(name)
     values = [None if side is None else estimate(side.sample(), stat or "value") for side in (one, other)]
     unit = _unit_of(name, base, new)
-    share, relative = slacks.get(full) or slacks.get(name) or default_slack(name, unit)
+    given = slacks.get(full) or slacks.get(name)
+    share, relative = given or default_slack(name, unit)
     slack = share if not relative else None if values[0] is None else share * abs(values[0])
+    if given is None and unit == "ms" and slack is not None:
+        slack = max(slack, LEAST_SLACK_MS)
     row = Row(
         name=full,
         unit=unit,

@@ -71,6 +71,9 @@ _BY_FAILURES = ("error_rate", "setup_success_rate", "drop_rate")
 """Metrics that say how often something went wrong: what went wrong decides."""
 
 _OF_RUNNER = ("start_lag_ms",)
+_OF_PLACES = (NOT_STARTED, "start_lag_ms", "wait_ms")
+_HARDLY_ANY = 0.1
+"""Of the turns that were ok."""
 _OF_LOAD = ("sessions_peak", "sessions_per_s", "turns_per_s", "not_started")
 """How much of the asked load was carried: with a healthy generator, the target was too slow to take more."""
 
@@ -100,7 +103,7 @@ def find_culprit(
     """Name who has to act on a run; ``None`` for one that is green.
 
     Args:
-        run: what was run (``run.json``); ``end`` is looked at.
+        run: what was run (``run.json``); ``end`` and ``load`` are looked at.
         summary: what came out: ``exit_code``, ``gates``, ``health``, ``counts``.
         failures: rows of ``stage``, ``outcome``, ``code`` and ``n``: kinds of turns that were not ok.
     """
@@ -130,7 +133,7 @@ def find_culprit(
         case 5:
             who = max(blamed, key=lambda one: blamed[one][0], default=Who.TARGET)
             return _culprit(who, f"too many turns failed{_evidence(blamed.get(who), turns)}")
-    return _of_gates(summary, blamed, turns, _full(run)) or _not_complete(summary, reason)
+    return _of_gates(summary, blamed, turns, _full(run, summary, blamed)) or _not_complete(summary, reason)
 
 
 Blame = Mapping[Who, tuple[int, Mapping[str, int]]]
@@ -161,11 +164,13 @@ def _who_failed(outcome: str, code: str) -> Who:
     return named or _OUTCOMES.get(outcome, Who.TARGET)
 
 
-def _full(run: Mapping[str, Any]) -> int | None:
-    """The bound of ``load.max_sessions``, if it was reached."""
-    load, peak = run.get("load") or {}, (run.get("live") or {}).get("sessions_peak")
+def _full(run: Mapping[str, Any], summary: Mapping[str, Any], blamed: Blame) -> int | None:
+    """The bound of ``load.max_sessions``, if it was reached and hardly a turn failed, which else may have filled it."""
+    load, peak = run.get("load") or {}, (summary.get("metrics") or {}).get("sessions_peak", {}).get("value")
     bound = load.get("peak") if load.get("model") == "open" else None
-    return bound if bound is not None and peak is not None and peak >= bound else None
+    failed = sum(total for total, _ in blamed.values())
+    hardly_any = failed <= _HARDLY_ANY * (summary["counts"].get("outcomes") or {}).get("ok", 0)
+    return bound if bound is not None and peak is not None and peak >= bound and hardly_any else None
 
 
 def _of_gates(summary: Mapping[str, Any], blamed: Blame, turns: int, full: int | None) -> Culprit | None:
@@ -174,7 +179,7 @@ def _of_gates(summary: Mapping[str, Any], blamed: Blame, turns: int, full: int |
     missed: dict[Who, list[Mapping[str, Any]]] = {}
     for gate in summary["gates"]:
         if is_missed(gate):
-            bounded = gate["metric"] == NOT_STARTED and gate["verdict"] == "fail" and full is not None
+            bounded = full is not None and gate["verdict"] == "fail" and _is_about_places(gate)
             who = Who.SCENARIO if bounded else _who_missed(gate, blamed, some_ok)
             missed.setdefault(who, []).append(gate)
     if not missed:
@@ -187,7 +192,7 @@ def _of_gates(summary: Mapping[str, Any], blamed: Blame, turns: int, full: int |
         said = f"{_evidence(blamed[first], turns, plain=True)} ({_names(missed[first])})"
     else:
         said = _said(missed[first])
-    if first is Who.SCENARIO and full is not None and any(gate["metric"] == NOT_STARTED for gate in missed[first]):
+    if first is Who.SCENARIO and full is not None and any(_is_about_places(gate) for gate in missed[first]):
         said += f"; all {full} of load.max_sessions were in use: allow more, or see why sessions last so long"
     return _culprit(first, said, others)
 
@@ -219,6 +224,11 @@ def _who_missed(gate: Mapping[str, Any], blamed: Blame, some_ok: bool) -> Who:
     if base in _OF_LOAD or (metric is not None and metric.source is Source.SESSIONS):
         return Who.TARGET
     return Who.MODEL
+
+
+def _is_about_places(gate: Mapping[str, Any]) -> bool:
+    """Whether it misses where callers find no place, or wait for one."""
+    return str(gate["metric"]).partition(".")[0] in _OF_PLACES
 
 
 def _is_unknown(gate: Mapping[str, Any]) -> bool:
@@ -265,9 +275,13 @@ def _names(gates: Sequence[Mapping[str, Any]]) -> str:
 
 def _said(gates: Sequence[Mapping[str, Any]]) -> str:
     parts = [
-        f"{gate['metric']} is {gate['value']:.4g} (limit {gate['limit']:.4g})"
+        f"{gate['metric']} is {_plain(gate['value'])} (limit {_plain(gate['limit'])})"
         if gate["verdict"] == "fail" and gate["value"] is not None and gate.get("limit") is not None
         else f"{gate['metric']} could not be decided"
         for gate in gates[:_SHOWN]
     ]
     return f"{', '.join(parts)}{', ...' if len(gates) > _SHOWN else ''}"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -261,7 +261,8 @@ class Transport:
                 **options,
             )
         except (OSError, InvalidHandshake, ConnectionClosed, InvalidURI, InvalidProxy, EOFError, ValueError) as error:
-            raise _handshake_error(error, endpoint) from error
+            # A cause that holds on to the frames that hold on to it would keep the whole session in memory.
+            raise _handshake_error(error, endpoint) from error.with_traceback(None)
         assert isinstance(connection, _StampedConnection)
         return cls(connection)
 

@@ -176,6 +176,7 @@ class Fleet:
         self._warn = warn
         self.workers: dict[str, WorkerFacts] = {}
         self.hint: str | None = None
+        self._refused = False
         self._job: Callable[[str], msg.Job] | None = None
         self._begin: msg.Begin | None = None
         self._dealer: Dealer | None = None
@@ -486,7 +487,6 @@ class Fleet:
         dealer = self._dealer
         if dealer is None or self._clock is None:
             return  # it waits with us for the run to begin, and its health meanwhile is no part of that
-        self.hint = self.hint or batch.hint
         for line in batch.lines:
             try:
                 record = decode_record(line)
@@ -498,6 +498,8 @@ class Fleet:
                 return
             if self._belongs(worker, record, dealer):
                 self._inbox.received(worker.name, line, record)
+                if not self._refused and isinstance(record, SessionRecord) and record.outcome in ("refused", "timeout"):
+                    self._refused, self.hint = True, batch.hint
             else:
                 worker.strays += 1
                 if worker.strays > _MOST_STRAYS:
@@ -610,9 +612,9 @@ class Fleet:
         again = sum(len(one.turns) - (0 if one.superseded else one.done) for one in lost)
         become = "and none of their turns was missing"
         if again:
-            by_others = "run again by the others" if self._in("warm") and not dealer.stopped else "not run again"
+            by_others = "taken over by the others" if self._in("warm") and not dealer.stopped else "not run"
             become = f"{again} turns of them were {by_others}"
-        under_way = f"{len(lost)} sessions were under way there, {become}"
+        under_way = f"{len(lost)} sessions were under way there (figures of sessions leave them out), {become}"
         self._inbox.incident(f"{worker.name} on {worker.hello.host} was lost: it {why}. {under_way}")
         if not self._in("warm") and not dealer.finished:
             self._end_without_workers()

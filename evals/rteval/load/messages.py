@@ -75,6 +75,7 @@ def _harmless_line(text: str) -> str:
 
 SaidName = Annotated[Name, AfterValidator(_harmless_line)]
 Said = Annotated[Sentence, AfterValidator(_harmless)]
+SaidLine = Annotated[Sentence, AfterValidator(_harmless_line)]
 
 
 class MessageError(ValueError):
@@ -157,7 +158,7 @@ class Batch(Message):
     seq: Count
     ended: Annotated[tuple[EndedSession, ...], Field(max_length=100_000, strict=False)] = ()
     returned: Annotated[tuple[Name, ...], Field(max_length=100_000, strict=False)] = ()
-    hint: Said | None = None
+    hint: SaidLine | None = None
     lines: Annotated[tuple[bytes, ...], Field(exclude=True, strict=False)] = ()
 
 

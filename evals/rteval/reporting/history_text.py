@@ -35,7 +35,7 @@ def history_tables(history: Mapping[str, Any], *, blocks: bool = True) -> Iterat
         if scenario["metrics"]:
             yield _trends(scenario, blocks)
         yield _runs(scenario)
-        yield from _unlike(runs)
+        yield from _unlike(runs[-SHOWN_RUNS:])
         if len(runs) > SHOWN_RUNS:
             yield Text(f"and {len(runs) - SHOWN_RUNS} earlier runs; --html shows all")
         yield Text()
@@ -81,7 +81,8 @@ def _trends(scenario: Mapping[str, Any], blocks: bool) -> Table:
         table.add_column(name, justify="left" if name in ("metric", "trend", "gate") else "right", no_wrap=True)
     for name in scenario["metrics"]:
         unit = scenario["units"][name]
-        points = [run["metrics"][name] for run in scenario["runs"]]
+        # A trial of five items would be the lowest, the highest and the one before the last.
+        points = [run["metrics"][name] for run in scenario["runs"] if not run["unlike_last"]]
         values = [None if point["invalid"] else point["value"] for point in points]
         there = [value for value in values if value is not None]
         last = points[-1]

@@ -110,6 +110,7 @@ def _facts(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         "transcriptions": ", ".join(f"{n} {what}" for what, n in counts["transcripts"].items() if n),
         "sessions": f"{counts['sessions']} ({counts['sessions_ready']} ready, {counts['sessions_dropped']} dropped)",
         "normaliser": (run.get("scoring") or {}).get("normalizer"),
+        "judged again by": (run.get("judged_by") or {}).get("path"),
         "labels": ", ".join(f"{key}={value}" for key, value in (run.get("labels") or {}).items()),
     }
     return _table(("", ""), ([name, escape(value)] for name, value in rows.items() if value))

@@ -152,7 +152,7 @@ def _figure(scenario: Mapping[str, Any], name: str, figure_id: str) -> dict[str,
             for run, point in zip(runs, points, strict=True)
         ],
         "kinds": [
-            "missed" if _is_missed(point) else _KINDS.get(run["state"], "")
+            "missed" if _is_missed(point) else "unlike" if run["unlike_last"] else _KINDS.get(run["state"], "")
             for run, point in zip(runs, points, strict=True)
         ],
         "limits": [

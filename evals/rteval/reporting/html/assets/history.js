@@ -19,8 +19,8 @@
       {
         type: "line", label: figure.name, data: figure.values, borderColor: accent, borderWidth: 2, tension: 0, order: 1,
         pointRadius: of({ "": figure.values.length > 120 ? 2 : 4, missed: 6 }), pointHoverRadius: 7, clip: false,
-        pointStyle: of({ "": "circle", missed: "crossRot", partial: "triangle", invalid: "rect" }),
-        pointBorderColor: of({ "": accent, missed: fail, invalid: muted }), pointBackgroundColor: of({ "": accent, missed: fail, invalid: muted }),
+        pointStyle: of({ "": "circle", missed: "crossRot", partial: "triangle", invalid: "rect", unlike: "circle" }),
+        pointBorderColor: of({ "": accent, missed: fail, invalid: muted }), pointBackgroundColor: of({ "": accent, missed: fail, invalid: muted, unlike: "transparent" }),
         pointBorderWidth: of({ "": 1, missed: 2.5 }),
       },
       {
