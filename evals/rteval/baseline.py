@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from .analysis.subject import Subject
     from .scenario import BaselineChoice, Scenario
 
-__all__ = ["FoundBaseline", "find_baseline", "find_subject", "place_baseline", "run_subject", "save_baseline"]
+__all__ = [
+    "FoundBaseline",
+    "find_baseline",
+    "find_subject",
+    "keep_baseline",
+    "place_baseline",
+    "restore_baseline",
+    "run_subject",
+    "save_baseline",
+]
+
+OWN_BASELINE = "baseline.as-run.json"
 
 MOST_BYTES = 50_000_000
 """A larger file is no baseline."""
@@ -188,6 +199,23 @@ def place_baseline(found: FoundBaseline | None, run_dir: Path) -> dict[str, Any]
     else:
         (run_dir / BASELINE).unlink(missing_ok=True)
     return found.about
+
+
+def keep_baseline(run_dir: Path) -> None:
+    """Put the run's own copy aside, before that of another scenario takes its place."""
+    own = run_dir / OWN_BASELINE
+    if not own.is_file():
+        with suppress(FileNotFoundError):
+            (run_dir / BASELINE).replace(own)
+
+
+def restore_baseline(run_dir: Path, *, had: bool) -> None:
+    """Put the run's own copy back; a run that had none (``had``) keeps that of no other scenario."""
+    own = run_dir / OWN_BASELINE
+    if own.is_file():
+        own.replace(run_dir / BASELINE)
+    elif not had:
+        (run_dir / BASELINE).unlink(missing_ok=True)
 
 
 def _run_of(scenario: Scenario, choice: BaselineChoice, reports: Path) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .analysis.gates import check_gates_of_scorers, parse_gates
-from .baseline import find_baseline, place_baseline
+from .baseline import find_baseline, keep_baseline, place_baseline, restore_baseline
 from .judge import Judgement, judge
 from .prepare import find_scorers
 from .reporting.files import read_run
@@ -43,17 +43,29 @@ def rescore(
         RtevalError: the scenario or the run folder is wrong.
     """
     if scenario_path is None:
-        before = read_run(run_dir).get("as_run")
-        return judge(run_dir, score=ScoreRun(say=say), judged_by=None if before is None else before | _NOT_AGAIN)
+        run = read_run(run_dir)
+        as_run = run.get("as_run")
+        restore_baseline(run_dir, had=_had_baseline(as_run or run))
+        return judge(run_dir, score=ScoreRun(say=say), judged_by=None if as_run is None else as_run | _NOT_AGAIN)
     scenario = load_scenario(scenario_path, sets=sets, set_files=set_files)
     run = read_run(run_dir)
     # What was kept then decides, not what this scenario would keep.
     chosen = find_scorers(scenario, audio=str((run.get("report") or {}).get("audio")))
     judged_by = _judged_by(run, scenario, chosen)
-    judged_by["as_run"] = run.get("as_run") or {key: run.get(key) for key in (*judged_by, "baseline") if key != _BY}
+    as_run = run.get("as_run") or {key: run.get(key) for key in (*judged_by, "baseline") if key != _BY}
+    judged_by["as_run"] = as_run
     if scenario.baseline is not None:
-        judged_by["baseline"] = place_baseline(find_baseline(scenario, run_dir.parent.parent), run_dir)
+        found = find_baseline(scenario, run_dir.parent.parent)
+        if _had_baseline(as_run):
+            keep_baseline(run_dir)
+        judged_by["baseline"] = place_baseline(found, run_dir)
     return judge(run_dir, score=ScoreRun(chosen, say), judged_by=judged_by)
+
+
+def _had_baseline(run: Mapping[str, Any]) -> bool:
+    """Whether a baseline was there when it ran."""
+    about = run.get("baseline") or {"reason": "none was named"}
+    return about.get("reason") is None
 
 
 def _judged_by(run: dict[str, Any], scenario: Scenario, chosen: Sequence[Chosen]) -> dict[str, Any]:

@@ -295,7 +295,7 @@ def quiet_gc() -> Iterator[None]:
     """Keep the collector out of the measured window: what exists is frozen, and new cycles are looked for rarely.
 
     A thousand sessions are 300 000 objects, which come and go by 50 000; to look through so many took 12 to 97 ms, each
-    time. A session that ended in order leaves no cycles behind, and one that was refused about a hundred objects.
+    time. A session that ended leaves no cycles behind, so that there is hardly anything to look for.
     """
     thresholds = gc.get_threshold()
     gc.collect()

@@ -19,6 +19,7 @@ from rteval.baseline import FoundBaseline, find_baseline, find_subject, place_ba
 from rteval.cli import app
 from rteval.errors import RunFolderError, UsageError
 from rteval.judge import judge
+from rteval.rescore import rescore
 
 RUNNER = CliRunner()
 SLOWER = "ttfa_ms.p95 < baseline * 1.10"
@@ -380,3 +381,24 @@ def test_a_baseline_that_will_decide_nothing_is_told_before_the_run(
     subject = run_subject(nights / "support" / "always")
     doubt = doubt_of(replace(subject, facts={**subject.facts, **facts}), Gate.parse(gate), 40)
     assert (doubt is None) if why is None else (doubt is not None and why in doubt)
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_a_run_judged_against_another_baseline_can_be_judged_against_its_own_again(
+    had: bool, nights: Path, tmp_path: Path
+) -> None:
+    own, other = save(nights, tmp_path / "own.json"), save(nights, tmp_path / "other.json", "support/again")
+    run_dir = copy_of(nights / "support" / "slower", tmp_path)
+    before = judged(run_dir, own, [SLOWER]) if had else judge(run_dir).summary
+    copy = run_dir / "baseline.json"
+    kept = copy.read_bytes() if had else None
+    scenario = tmp_path / "support.yaml"
+    scenario.write_text(
+        f"target: {{provider: simulator}}\ndataset: {tmp_path}\nbaseline: {{file: {other}}}\ngates: ['{SLOWER}']\n"
+    )
+    for _ in range(2):
+        rescore(run_dir, scenario, say=print)
+        assert copy.read_bytes() == other.read_bytes() != kept
+    assert rescore(run_dir, None, say=print).summary == before
+    assert (copy.read_bytes() if copy.exists() else None) == kept
+    assert not list(run_dir.glob("baseline.as-run*"))

@@ -73,7 +73,7 @@ _BY_FAILURES = ("error_rate", "setup_success_rate", "drop_rate")
 _OF_RUNNER = ("start_lag_ms",)
 _OF_PLACES = (NOT_STARTED, "start_lag_ms", "wait_ms")
 _HARDLY_ANY = 0.1
-"""Of the turns that were ok."""
+"""So many failed turns for each that was ok are too few to have filled ``load.max_sessions``."""
 _OF_LOAD = ("sessions_peak", "sessions_per_s", "turns_per_s", "not_started")
 """How much of the asked load was carried: with a healthy generator, the target was too slow to take more."""
 
