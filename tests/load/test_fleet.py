@@ -132,6 +132,19 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def begun(
+    planned: Iterator[SessionPlan], at_once: int = 1, *, workers: str = "a", slots: int = 2
+) -> tuple[Office, asyncio.Task[None]]:
+    """A run under way, with something to hold for each of the workers."""
+    made = office()
+    for worker in workers:
+        made.joins(worker, slots=slots)
+    made.fleet.deal(dealer(planned, at_once))
+    running = asyncio.create_task(made.fleet.run())
+    await until(lambda: all(made.granted(worker) for worker in workers))
+    return made, running
+
+
 async def over(made: Office, running: asyncio.Task[None], *workers: str) -> None:
     """Say for each worker that it is done."""
     await until(lambda: all(made.told(worker, msg.Drain) for worker in workers))
@@ -178,11 +191,7 @@ STRAYS = [
 @pytest.mark.parametrize("stray", STRAYS)
 def test_a_record_that_was_not_asked_for_is_not_taken(stray: Record) -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a")
-        made.fleet.deal(dealer(plans(1), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(1))
         made.ships("a", stray, turn("w1", "s00000"), turn("w1", "s00000"), ended=("s00000",))
         await over(made, running, "a")
         assert made.records == [turn("w1", "s00000")]
@@ -261,11 +270,7 @@ LIES = [
 @pytest.mark.parametrize(("lie", "why"), LIES)
 def test_a_worker_that_says_what_cannot_be_is_out_and_its_turns_are_run_by_the_others(lie: Any, why: str) -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a", slots=1)
-        made.fleet.deal(dealer(plans(1, turns=2), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(1, turns=2), slots=1)
         made.joins("b", slots=1)
         lie(made)
         assert why in made.incidents[-1]
@@ -285,11 +290,7 @@ def test_a_worker_that_says_what_cannot_be_is_out_and_its_turns_are_run_by_the_o
 
 def test_a_session_has_one_record_and_a_worker_no_more_health_than_seconds() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a")
-        made.fleet.deal(dealer(plans(1), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(1))
         samples = [HealthSample(worker="w1", at_ns=time.perf_counter_ns() + number) for number in range(500)]
         made.ships("a", *[session("w1", "s00000")] * 5, *samples, turn("w1", "s00000"), ended=("s00000",))
         await over(made, running, "a")
@@ -303,11 +304,7 @@ def test_a_session_has_one_record_and_a_worker_no_more_health_than_seconds() -> 
 
 def test_only_who_is_warm_has_slots() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a")
-        made.fleet.deal(dealer(plans(1), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(1))
         made.hears("b", HELLO)
         made.hears("b", msg.Ready(ok=True))
         await until(lambda: made.among == {"a"})
@@ -382,11 +379,7 @@ def test_no_worker_has_more_slots_than_were_ever_asked_for() -> None:
 
 def test_batches_that_say_nothing_are_no_sign_of_life() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a")
-        made.fleet.deal(dealer(plans(1), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(1))
         facts = made.fleet.workers["a"]
         facts.silent_ticks = 50
         made.ships("a")
@@ -419,12 +412,7 @@ def test_a_worker_that_floods_its_master_is_out() -> None:
 
 def test_what_a_lost_worker_had_not_finished_goes_to_the_others_and_its_later_words_do_not_count() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a", slots=1)
-        made.joins("b", slots=1)
-        made.fleet.deal(dealer(plans(2, turns=2), 2))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a") and made.granted("b"))
+        made, running = await begun(plans(2, turns=2), 2, workers="ab", slots=1)
         (ours,), (theirs,) = made.granted("a"), made.granted("b")
         made.ships("a", turn("w1", ours, 0))
         made.fleet.gone("a")
@@ -447,11 +435,7 @@ def test_what_a_lost_worker_had_not_finished_goes_to_the_others_and_its_later_wo
 
 def test_a_conversation_that_was_torn_is_superseded() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a", slots=1)
-        made.fleet.deal(dealer(plans(1, turns=2, conversation=True), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(1, turns=2, conversation=True), slots=1)
         made.joins("b", slots=1)
         made.ships("a", turn("w1", "s00000", 0))
         made.fleet.gone("a")
@@ -467,11 +451,7 @@ def test_a_conversation_that_was_torn_is_superseded() -> None:
 
 def test_a_worker_that_says_it_sent_more_than_came_is_named() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a")
-        made.fleet.deal(dealer(plans(1), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(1))
         made.ships("a", turn("w1", "s00000"), ended=("s00000",))
         await until(lambda: made.told("a", msg.Drain))
         made.hears("a", msg.Drained(turns=2, sessions=1))
@@ -483,11 +463,7 @@ def test_a_worker_that_says_it_sent_more_than_came_is_named() -> None:
 
 def test_a_bug_on_a_worker_is_a_bug_of_the_run() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a")
-        made.fleet.deal(dealer(plans(2), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(2))
         made.hears("a", msg.Bug(text="Traceback: ZeroDivisionError"))
         with pytest.raises(WorkerBugError, match="on w1:\nTraceback: ZeroDivisionError"):
             await running
@@ -497,11 +473,7 @@ def test_a_bug_on_a_worker_is_a_bug_of_the_run() -> None:
 
 def test_a_worker_whose_disk_is_full_ends_the_run_with_its_sentence() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a")
-        made.fleet.deal(dealer(plans(2), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(2))
         made.hears("a", msg.Leaving(sentence="cannot write x: No space left on device", failed=True))
         with pytest.raises(RtevalError, match="w1 on box: cannot write x"):
             await running
@@ -606,12 +578,7 @@ def test_what_fails_on_a_worker_before_the_run_keeps_it_from_beginning(
 
 def test_a_worker_that_says_it_is_done_and_is_not_is_out() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a", slots=1)
-        made.joins("b", slots=1)
-        made.fleet.deal(dealer(plans(2), 2))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a") and made.granted("b"))
+        made, running = await begun(plans(2), 2, workers="ab", slots=1)
         made.fleet.drain(60)
         made.hears("a", msg.Drained(turns=0, sessions=0))
         (theirs,) = made.granted("b")
@@ -626,11 +593,7 @@ def test_a_worker_that_says_it_is_done_and_is_not_is_out() -> None:
 
 def test_a_worker_that_no_longer_can_when_it_long_could_is_out() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a")
-        made.fleet.deal(dealer(plans(1), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(1))
         made.hears("a", msg.Ready(ok=False, sentence="no data"))
         async with asyncio.timeout(20):
             await running
@@ -641,11 +604,7 @@ def test_a_worker_that_no_longer_can_when_it_long_could_is_out() -> None:
 
 def test_who_gets_ready_while_the_run_ends_is_told_so() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a")
-        made.fleet.deal(dealer(plans(1), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(1))
         made.hears("b", HELLO)
         made.hears("b", msg.Ready(ok=True))
         made.fleet.drain(60)
@@ -703,11 +662,7 @@ def test_a_bug_of_the_master_ends_the_run() -> None:
 
 def test_turns_that_nobody_was_left_to_run_are_not_said_to_have_been_run_again() -> None:
     async def main() -> None:
-        made = office()
-        made.joins("a")
-        made.fleet.deal(dealer(plans(1, turns=2), 1))
-        running = asyncio.create_task(made.fleet.run())
-        await until(lambda: made.granted("a"))
+        made, running = await begun(plans(1, turns=2))
         made.fleet.gone("a")
         await running
         assert "2 turns of them were not run" in made.incidents[0]
