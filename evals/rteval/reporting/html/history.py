@@ -155,6 +155,7 @@ def _figure(scenario: Mapping[str, Any], name: str, figure_id: str) -> dict[str,
             "missed" if _is_missed(point) else "unlike" if run["unlike_last"] else _KINDS.get(run["state"], "")
             for run, point in zip(runs, points, strict=True)
         ],
+        "unlike": [bool(run["unlike_last"]) for run in runs],
         "limits": [
             [scaled(point["limits"][at]["limit"]) if at < len(point["limits"]) else None for point in points]
             for at in range(most)

@@ -22,6 +22,11 @@
         pointStyle: of({ "": "circle", missed: "crossRot", partial: "triangle", invalid: "rect", unlike: "circle" }),
         pointBorderColor: of({ "": accent, missed: fail, invalid: muted }), pointBackgroundColor: of({ "": accent, missed: fail, invalid: muted, unlike: "transparent" }),
         pointBorderWidth: of({ "": 1, missed: 2.5 }),
+        // A line from one run to another says that they can be compared.
+        segment: {
+          borderColor: ({ p0DataIndex, p1DataIndex }) =>
+            figure.unlike[p0DataIndex] || figure.unlike[p1DataIndex] ? "transparent" : undefined,
+        },
       },
       {
         type: "bar", label: "95 % interval", data: figure.bounds, backgroundColor: `${accent}40`, borderWidth: 0,
