@@ -9,12 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from rteval.records import TurnRecord
 from rteval.shards import read_shards
@@ -90,6 +92,45 @@ def answered(slow_server: Simulator) -> Callable[[], int]:
     truth = slow_server.truth_path
     assert truth is not None
     return lambda: len(truth.read_text().splitlines())
+
+
+class Silent:
+    """A target that lets everybody in, hears every turn and answers none.
+
+    Attributes:
+        port: where it listens.
+        owed: the answers that it was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.owed: list[str] = []
+        self._server = serve(self._talk, "127.0.0.1", 0)
+        self.port = self._server.socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self) -> Silent:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+
+    def _talk(self, connection: ServerConnection) -> None:
+        connection.send('{"type": "session.created", "session": {"id": "sess_1"}}')
+        for message in connection:
+            kind = json.loads(message)["type"]
+            if kind == "session.update":
+                connection.send('{"type": "session.updated", "session": {"id": "sess_1"}}')
+            if kind == "response.create":
+                self.owed.append(kind)
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    """Begins with nothing owed."""
+    with Silent() as server:
+        yield server
 
 
 def at(server: Simulator, **more: Any) -> dict[str, Any]:
