@@ -74,8 +74,6 @@ def run_subject(run_dir: Path) -> Subject:
     Raises:
         RunFolderError: the run still goes, was never judged, or cannot be read.
     """
-    import numpy as np
-
     from .analysis.aggregate import Tables
     from .analysis.load import asked_load
     from .analysis.store import HEALTH, SESSIONS, TURNS, read_health, read_table
@@ -97,7 +95,6 @@ def run_subject(run_dir: Path) -> Subject:
         tables = Tables(
             turns=read_table(run_dir / TURNS, order=TURN_ORDER),
             sessions=read_table(run_dir / SESSIONS, order=SESSION_ORDER),
-            gaps_ms=np.empty(0),
             health=read_health(run_dir / HEALTH).iloc[:0],
             asked=asked_load(run),
             slo=run.get("slo") or {},

@@ -197,6 +197,7 @@ def _tables(
 
     from .analysis.aggregate import Tables
     from .analysis.load import asked_load
+    from .analysis.stats import describe
     from .analysis.store import (
         DELTAS,
         HEALTH,
@@ -241,7 +242,7 @@ def _tables(
     tables = Tables(
         turns=pd.concat([whole, scores], axis=1),
         sessions=pd.concat([sessions, axis_columns(sessions["variant"], run), derive_sessions(sessions)], axis=1),
-        gaps_ms=gaps,
+        gaps=describe(gaps),
         health=read_health(source.folder / HEALTH),
         asked=asked_load(run),
         slo=run.get("slo") or {},
@@ -411,11 +412,9 @@ def _write_reports(
 
         write_text(run_dir / JUNIT, junit(run, summary, failed_turns(turns)))
     if "html" in formats:
-        from .analysis.store import DELTAS, count_rows, read_table
+        from .analysis.store import DELTAS, read_table
         from .reporting.html import write_html
 
-        deltas = run_dir / DELTAS
-        few = count_rows(deltas) <= PAGE_DELTAS
         replace_file(
             run_dir / PAGE,
             lambda path: write_html(
@@ -424,7 +423,7 @@ def _write_reports(
                 summary=summary,
                 turns=turns,
                 sessions=tables.sessions,
-                deltas=read_table(deltas) if few else read_table(deltas).iloc[:0],
+                deltas=read_table(run_dir / DELTAS, most_rows=PAGE_DELTAS),
                 health=tables.health,
             ),
         )

@@ -15,12 +15,11 @@ from ..records import MASTER
 from .health import LAGS, lags_of, measured_health
 from .load import AskedLoad, is_not_started
 from .metrics import CHECKS, METRICS, Metric, Source, find_metric
-from .stats import PERCENTILES, describe
+from .stats import NO_SAMPLES, PERCENTILES, Summary, describe
 
 __all__ = ["THROTTLED", "Tables", "count", "measure", "narrowed_scores", "score_parts"]
 
 Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Entry = dict[str, Any]
 
@@ -43,7 +42,8 @@ class Tables:
     Attributes:
         turns: raw, derived and content columns.
         sessions: raw and derived columns.
-        gaps_ms: gaps between audio deltas of the ok turns.
+        gaps: the gaps between audio deltas of the ok turns in milliseconds; there may be ten million of them, so only
+            their statistics stay.
         health: ``worker``, ``kind``, ``at_ns``, ``value``, ``n``.
         asked: the load that was asked for.
         slo: limits of a good turn, by column.
@@ -55,8 +55,8 @@ class Tables:
 
     turns: pd.DataFrame
     sessions: pd.DataFrame
-    gaps_ms: Floats
     health: pd.DataFrame
+    gaps: Summary = NO_SAMPLES
     asked: AskedLoad = field(default_factory=AskedLoad)
     slo: Mapping[str, float] = field(default_factory=dict)
     sessions_peak: int | None = None
@@ -166,7 +166,7 @@ class SessionRows:
 
     def distribution(self, metric: Metric) -> Entry:
         values = _values(self.frame.loc[self.warm, metric.name])
-        return _distribution(metric, values, len(self.frame) - len(values))
+        return _distribution(metric, describe(values), len(self.frame) - len(values))
 
     def shares(self) -> dict[str, tuple[Flags, Flags]]:
         """By metric, which sessions count and which they are counted in."""
@@ -197,10 +197,11 @@ def _distributions(*sources: Source) -> Iterable[Metric]:
 def _of_turns(metric: Metric, tables: Tables, turns: TurnRows) -> Entry:
     if metric.source is Source.DELTAS:
         gaps = (turns.frame["audio_deltas"] - 1).clip(lower=0)
-        return _distribution(metric, tables.gaps_ms, int(gaps[~turns.ok].sum()))
+        return _distribution(metric, tables.gaps, int(gaps[~turns.ok].sum()))
     if metric.name not in turns.frame:  # a table of an earlier version
-        return _distribution(metric, np.empty(0), 0)
-    return _distribution(metric, _values(turns.frame.loc[turns.ok, metric.name]), len(turns) - int(turns.ok.sum()))
+        return _distribution(metric, NO_SAMPLES, 0)
+    values = _values(turns.frame.loc[turns.ok, metric.name])
+    return _distribution(metric, describe(values), len(turns) - int(turns.ok.sum()))
 
 
 def _of_health(tables: Tables) -> dict[str, Entry]:
@@ -210,7 +211,7 @@ def _of_health(tables: Tables) -> dict[str, Entry]:
     for name, kind in LAGS.items():
         values, counts = lags_of(measured, kind)
         left_out = int(lags_of(all_of_it, kind)[1].sum() - counts.sum())
-        found[name] = _distribution(METRICS[name], values, left_out, counts)
+        found[name] = _distribution(METRICS[name], describe(values, counts), left_out)
     return found
 
 
@@ -219,8 +220,7 @@ def _values(column: pd.Series[Any]) -> Floats:
     return values[~np.isnan(values)]
 
 
-def _distribution(metric: Metric, samples: Floats, left_out: int, counts: Counts | None = None) -> Entry:
-    summary = describe(samples, counts)
+def _distribution(metric: Metric, summary: Summary, left_out: int) -> Entry:
     entry: Entry = {"n": summary.n, "left_out": left_out, "unit": metric.unit}
     entry |= {stat: getattr(summary, stat) for stat in ("mean", *PERCENTILES, "min", "max")}
     if not summary.n:

@@ -77,11 +77,12 @@ def add_intervals(metrics: Mapping[str, dict[str, Any]], observed: Mapping[str, 
         What was done, for ``summary.json``: ``confidence``, ``resamples``, ``seed``, ``clusters`` (sessions that were
         drawn from).
     """
-    sessions = np.unique(np.concatenate([one.session.astype(str) for one in observed.values()] or [np.empty(0, str)]))
+    # Metrics that were observed on the same turns have one array of names between them.
+    names = {id(one.session): one.session.astype(str) for one in observed.values()}
+    sessions = np.unique(np.concatenate([np.unique(some) for some in names.values()] or [np.empty(0, str)]))
+    codes = {key: np.searchsorted(sessions, some) for key, some in names.items()}
     samples = {
-        name: Sample(one.top, np.searchsorted(sessions, one.session.astype(str)), one.bottom)
-        for name, one in observed.items()
-        if name in metrics
+        name: Sample(one.top, codes[id(one.session)], one.bottom) for name, one in observed.items() if name in metrics
     }
     for name, bounds in intervals_of(samples).items():
         metrics[name]["ci95"] = {stat: rounded(both) for stat, both in bounds.items()}
@@ -100,11 +101,17 @@ def counted(name: str, one: Observed | Sample) -> int:
 
 def _turn_metrics(tables: Tables, turns: TurnRows) -> Iterator[tuple[str, Observed]]:
     frame = turns.frame
+    # Once for all metrics: each look at a column of texts makes every one of them anew.
+    session, item = (frame[name].to_numpy(dtype=object) for name in ("session", "item"))
+    known: dict[bytes, tuple[Any, Any, Any]] = {}  # most metrics are observed on the same turns
 
     def those(mask: Flags, top: Floats, bottom: Floats | None = None) -> Observed:
-        rows = np.flatnonzero(mask)
-        session, item = (frame[name].to_numpy(dtype=object)[rows] for name in ("session", "item"))
-        return Observed(top[rows], session, None if bottom is None else bottom[rows], item, rows)
+        key = np.packbits(mask).tobytes()
+        if key not in known:
+            rows = np.flatnonzero(mask)
+            known[key] = rows, session[rows], item[rows]
+        rows, sessions, items = known[key]
+        return Observed(top[rows], sessions, None if bottom is None else bottom[rows], items, rows)
 
     one = np.ones(len(turns))
     for metric in METRICS.values():

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 __all__ = [
     "MIN_SAMPLES",
+    "NO_SAMPLES",
     "PERCENTILES",
     "Summary",
     "ascending",
@@ -51,6 +52,9 @@ class Summary:
     min: float | None
     max: float | None
     withheld: Mapping[str, str]
+
+
+NO_SAMPLES = Summary(0, None, None, None, None, None, None, None, MappingProxyType({}))
 
 
 def withheld(stat: str, n: int) -> str | None:
@@ -114,7 +118,7 @@ def describe(samples: Samples, counts: Counts | None = None) -> Summary:
     samples, upto = ascending(samples, counts)
     n = len(samples) if upto is None else int(upto[-1])
     if n == 0:
-        return Summary(0, None, None, None, None, None, None, None, {})
+        return NO_SAMPLES
     reasons = {stat: reason for stat in PERCENTILES if (reason := withheld(stat, n)) is not None}
     points = {stat: None if stat in reasons else percentile(samples, q, upto) for stat, q in PERCENTILES.items()}
     low, high = float(samples[0]), float(samples[-1])

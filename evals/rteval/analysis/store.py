@@ -385,7 +385,9 @@ NULLABLE = {
 }
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None, *, order: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: Path, columns: Sequence[str] | None = None, *, order: Sequence[str] = (), most_rows: int | None = None
+) -> pd.DataFrame:
     """Read a table, or some of its columns, with nullable types: integers stay exact, what is missing is ``NA``.
 
     A few columns at a time, sorted on the way: a table of a hundred thousand turns would otherwise be in memory three
@@ -395,11 +397,14 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, order: Seque
         path: the table.
         columns: which; all by default.
         order: columns to sort by, what is missing last.
+        most_rows: a table with more is not read: its columns come without a row.
 
     Raises:
         RunFolderError: it is missing or damaged.
     """
-    with _readable(path), pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+    with _readable(path), pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+        if most_rows is not None and file.metadata.num_rows > most_rows:
+            return _frame_of(file.schema_arrow.empty_table().select(columns or file.schema_arrow.names))
         names = file.schema_arrow.names if columns is None else list(columns)
         at = None
         if order:
@@ -414,9 +419,12 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, order: Seque
 
 
 def _columns_of(file: pq.ParquetFile, names: list[str]) -> pd.DataFrame:
+    return _frame_of(file.read(names, use_threads=False))
+
+
+def _frame_of(table: pa.Table) -> pd.DataFrame:
     # Without the file's memory of pandas the types are ours to choose, whichever version wrote it.
-    table = file.read(names, use_threads=False).replace_schema_metadata(None)
-    frame: pd.DataFrame = table.to_pandas(types_mapper=NULLABLE.get, self_destruct=True)
+    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(types_mapper=NULLABLE.get, self_destruct=True)
     return frame
 
 
@@ -531,7 +539,7 @@ def iter_turn_deltas(path: Path, *, batch_rows: int = BATCH_ROWS) -> Iterator[Tu
     """
     columns = ["session", "turn", "kind", "arrival_ns", "bytes"]
     kept: TurnDeltas | None = None
-    with _readable(path), pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+    with _readable(path), pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
         for batch in file.iter_batches(batch_rows, columns=columns, use_threads=False):
             for part in _split(batch):
                 if kept is not None and (kept.session, kept.turn) == (part.session, part.turn):

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from .aggregate import Tables, count, measure, narrowed_scores
 from .metrics import Source, find_metric
+from .stats import NO_SAMPLES
 
 __all__ = ["AXIS", "axis_columns", "measure_variants", "tables_of"]
 
@@ -44,7 +44,7 @@ def tables_of(tables: Tables, variant: str) -> Tables:
         turns=turns,
         scores=narrowed_scores(replace(tables, turns=turns)),
         sessions=tables.sessions.loc[_is(tables.sessions, variant)],
-        gaps_ms=np.empty(0),
+        gaps=NO_SAMPLES,
         health=tables.health.iloc[:0],
         sessions_peak=None,
         duplicates=0,
