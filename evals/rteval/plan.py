@@ -283,7 +283,7 @@ class _Guess:
             audio_s=self._audio_s * passes,
             duration_s=duration_s,
             asked=_until(_asked(load, at_once), asked_until_s),
-            doubts=tuple(self._doubts(measured, count)),
+            doubts=tuple(self._doubts(measured, count, end_s)),
         )
 
     def endless(self, ends_s: float) -> Plan:
@@ -313,7 +313,7 @@ class _Guess:
             audio_s=self._audio_s * turns / self._turns,
             duration_s=min(ends_s + length_s, self._wall_s),
             asked=asked,
-            doubts=tuple(self._doubts(measured, None)),
+            doubts=tuple(self._doubts(measured)),
         )
 
     def _length_s(self) -> float:
@@ -330,16 +330,22 @@ class _Guess:
         peak = max(rate for _, rate in _asked(self._load, 0))
         return math.ceil(peak * self._length_s())
 
-    def _doubts(self, measured: int, count: int | None) -> Iterator[str]:
+    def _doubts(self, measured: int, count: int | None = None, end_s: float = 0.0) -> Iterator[str]:
         """What looks as if it were not meant.
 
         Args:
             measured: turns after the warm-up.
             count: sessions of an exact run.
+            end_s: when an exact run ends if nothing ends it before.
         """
         load, room = self._load, self._load.most_sessions
         if self._groups and not measured:
             yield f"load.warmup_s: the run may well be over within {load.warmup_s:g} s, and nothing would be measured"
+        if end_s > self._wall_s:
+            yield (
+                f"limits.wall_s: with typical answers the run takes about {end_s:.0f} s, and after {self._wall_s:g} s "
+                "no turn begins any more: what is left of it is not run"
+            )
         if load.arrivals is None:
             if count is not None and 0 < count < room:
                 yield (

@@ -430,6 +430,16 @@ def test_the_load_is_told_up_to_the_limit():
             id="no room for exact arrivals",
         ),
         pytest.param({"arrivals": {"rate": 9.0}, "max_sessions": 4}, {}, [], id="room for all there are"),
+        pytest.param(
+            {"sessions": 1},
+            {"wall_s": 9.0},
+            [
+                "limits.wall_s: with typical answers the run takes about 20 s, and after 9 s no turn begins any more: "
+                "what is left of it is not run"
+            ],
+            id="too little time",
+        ),
+        pytest.param({"sessions": 1}, {"wall_s": 60.0}, [], id="time enough"),
     ],
 )
 def test_what_looks_as_if_it_were_not_meant_is_told(load, limits, doubts):
