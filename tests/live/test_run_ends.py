@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
+from websockets.asyncio.server import ServerConnection
 
 from rteval.cli import app
 from rteval.errors import ScenarioError
@@ -28,9 +29,9 @@ from rteval.prepare import RunOptions, prepare
 from rteval.records import Outcome, TurnRecord
 from rteval.run import _LiveRun, run
 from rteval.shards import COPIES, ShardWriter
-from rteval.simulator.process import Simulator
 
 from .conftest import ROOT
+from .scripted import answer, get_ready, heard, serving
 
 QUICK = """\
 name: quick
@@ -118,15 +119,28 @@ def test_a_worker_that_was_lost_and_still_writes_is_judged_by_what_it_had_record
         assert live["incidents"] == ["w7 still recorded when the run was judged; what came later is lost"]
 
 
-def test_the_peak_is_counted_as_sessions_open_and_not_sampled(desk: Any, plain_server: Simulator) -> None:
+def test_the_peak_is_counted_as_sessions_open_and_not_sampled(desk: Any) -> None:
     """A run of less than a second has no sample before its end, when none is open any more."""
-    maker = desk(plain_server.url)
 
     async def hold() -> None:
-        await asyncio.gather(*(maker.session([maker.text()], name).run() for name in ("s0", "s1", "s2")))
+        asked: list[str] = []
+        all_asked = asyncio.Event()
+
+        async def talk(connection: ServerConnection) -> None:
+            await get_ready(connection)
+            asked.append((await heard(connection, "response.create"))["type"])
+            if len(asked) == 3:
+                all_asked.set()
+            await all_asked.wait()
+            await answer(connection, "resp_1")
+            await connection.wait_closed()
+
+        async with serving(talk) as url:
+            maker = desk(url)
+            await asyncio.gather(*(maker.session([maker.text()], name).run() for name in ("s0", "s1", "s2")))
+            assert (maker.caller.board.sessions_peak, maker.caller.board.sessions_open) == (3, 0)
 
     asyncio.run(hold())
-    assert (maker.caller.board.sessions_peak, maker.caller.board.sessions_open) == (3, 0)
 
 
 def test_a_ca_file_without_a_certificate_is_the_scenarios_fault(scenario: Path, tmp_path: Path) -> None:

@@ -81,12 +81,16 @@ def run(made: Any, dealt: Dealer, hold: Hold, act: Callable[[AsyncioEngine], Any
 def test_every_session_is_held_once_and_never_too_many(engine: Any) -> None:
     names: list[str] = []
     open_now = peak = 0
+    seven_are_open = asyncio.Event()
 
     async def hold(name: str, turns: Sequence[PlannedTurn], due_ns: int) -> Sequence[PlannedTurn]:
         nonlocal open_now, peak
         names.append(name)
         open_now += 1
         peak = max(peak, open_now)
+        if open_now == 7:
+            seven_are_open.set()
+        await seven_are_open.wait()
         await asyncio.sleep(0.005)
         open_now -= 1
         return ()
