@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ MOST_PARTS = 12
 def compare_runs(
     names: Sequence[str], reports: Path, *, by: str | None = None, slacks: Slacks | None = None
 ) -> list[Comparison]:
-    """Compare runs with the first of them, or the parts of one run with its first part.
+    """Compare runs with the first of them, or the parts of one run with its first or largest part.
 
     Args:
         names: RUN arguments or baseline files.
@@ -80,14 +81,16 @@ def _runs(names: Sequence[str], reports: Path) -> Iterator[Subject]:
 
 
 def _parts(subject: Subject, axis: str) -> Iterator[Subject]:
-    """The parts of a run: options of an axis in the order of the scenario, others as their first turns come.
+    """The parts of a run: options of an axis as the scenario has them, hours as they went by, others by their turns.
 
-    A turn may be in two of them (tags).
+    The part with the most turns is the best base, and the same one whichever session happened to begin first. A turn
+    may be in two of them (tags).
     """
-    seen = dict.fromkeys(word for found in subject.words(axis) for word in found)
+    seen = Counter(word for found in subject.words(axis) for word in dict.fromkeys(found))
     options = (subject.facts.get("axes") or {}).get(axis)
     known = [option for option in options if option in seen] if isinstance(options, list) else []
-    words = dict.fromkeys([*known, *seen])
+    rest = sorted(seen) if axis == "hour" else sorted(seen, key=lambda word: (-seen[word], word))
+    words = dict.fromkeys([*known, *rest])
     if subject.column(axis) is None and axis not in ("tag", "tags", "hour"):
         columns = [str(name) for name in subject.turns.columns if str(name).startswith(("meta_", "variant"))]
         known = ["tag", "item", "worker", "hour", "language", *columns]

@@ -298,9 +298,17 @@ def test_tags_and_columns_are_axes_too(nights: Path) -> None:
     assert [one["new"]["label"] for one in content["comparisons"]] == ["tag sales", "tag vip"]
     _, content = run_compare(nights, "support/always", "--by", "accent")
     (one,) = content["comparisons"]
-    assert one["base"]["label"] == "accent south"
+    assert one["base"]["label"] == "accent north"  # both have as many turns
     # Other items are said on each side, so no words can be compared.
     assert verdicts(content)["input_wer"] == "not comparable"
+
+
+def test_the_part_with_the_most_turns_is_the_base_whichever_came_first(nights: Path, make_night) -> None:
+    """A small one would leave nothing to compare, and which session begins first is chance."""
+    run = make_night("uneven", items=30, seed=4, tags=(("rare",), ("common",), ("common", "usual"), ("common",)))
+    _, content = run_compare(nights, str(run), "--by", "tag")
+    labels = [(one["base"]["label"], one["new"]["label"]) for one in content["comparisons"]]
+    assert labels == [("tag common", "tag rare"), ("tag common", "tag usual")]
 
 
 # ---- what people read ----
