@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import math
 import socket
 import ssl
@@ -105,6 +106,9 @@ class _StampedConnection(ClientConnection):
 
     def __init__(self, *args: Any, on_frame: OnFrame, on_lost: OnLost, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Until 17.1 the library's (and its keepalive) held the connection, and the connection it: none was freed before
+        # the collector looked.
+        self.protocol.logger = self.logger = logging.getLogger("websockets.client")
         self.read_ns = 0
         self.upgraded_ns: int | None = None
         self.closing = False
@@ -199,6 +203,7 @@ class _StampedConnection(ClientConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.keepalive_task = None
         self._on_lost(time.perf_counter_ns())
 
     def forget(self) -> None:
