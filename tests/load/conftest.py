@@ -97,7 +97,7 @@ def in_hall() -> Callable[..., Hall]:
             loop.set_exception_handler(
                 lambda loop, context: hall.told.append(repr(context.get("exception", context["message"])))
             )
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 await body(hall)
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
