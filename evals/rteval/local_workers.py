@@ -104,10 +104,12 @@ class LocalWorkers:
         return redact(said[-1], filter(None, [self._token])) if said else "it gave no reason"
 
     async def wait(self) -> None:
-        """Give them time to end by themselves."""
+        """Give them time to end by themselves, and to be heard to their last word."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_END_S):
                 await asyncio.gather(*(process.wait() for process in self._processes))
+                if self._readers:
+                    await asyncio.wait(self._readers)
 
     async def __aexit__(self, *exc: object) -> None:
         """End those that still run."""

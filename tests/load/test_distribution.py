@@ -303,7 +303,7 @@ def test_a_worker_that_is_stopped_again_and_again_makes_the_run_invalid(
     start: Start, scenario: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    sets = ["--set", "limits.loop_lag_ms=50", "--set", "load.duration_s=5", "--set", "limits.wall_s=90"]
+    sets = ["--set", "limits.loop_lag_ms=50", "--set", "load.duration_s=8", "--set", "limits.wall_s=90"]
     run = start("run", str(scenario), "--out", str(out), "--workers", "2", *sets)
     victim = live_workers(out)[0]
     recorded(out, 2)
@@ -509,7 +509,7 @@ def test_a_worker_whose_disk_is_full_ends_the_run_with_its_sentence_and_not_as_a
 
 
 def test_master_and_worker_that_are_told_to_end_together_lose_nothing(start: Start, bound: Any, tmp_path: Path) -> None:
-    master, address = bound("--set", "target.behaviour.ttfa_ms=1500", "--set", "conversation.items_per_session=2")
+    master, address = bound("--set", "target.behaviour.ttfa_ms=3000", "--set", "conversation.items_per_session=2")
     worker = start("worker", "--master", address, **TOKEN)
     recorded_from = tmp_path / "out"
     live_workers(recorded_from)

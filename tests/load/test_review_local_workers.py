@@ -26,9 +26,10 @@ def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ended:
 
         async def main() -> list[str | None]:
             local = LocalWorkers(count, host="127.0.0.1", port=9, token=None, out=tmp_path, charts=False)
-            async with asyncio.timeout(30), local:
-                await local.wait()
-                return [local.failure()]
+            async with asyncio.timeout(90), local:
+                while (failure := local.failure()) is None:
+                    await local.wait()
+                return [failure]
 
         return asyncio.run(main())
 
