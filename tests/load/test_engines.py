@@ -249,6 +249,25 @@ def test_a_timed_run_ends_by_itself_and_says_so(engine: Any) -> None:
     assert all(begun[0] <= due_ns < begun[0] + S * 4 // 10 for due_ns in held)
 
 
+def test_a_timed_run_ends_also_when_nobody_is_there_at_its_end(engine: Any) -> None:
+    held: list[str] = []
+    over: list[bool] = []
+
+    async def hold(name: str, turns: Sequence[PlannedTurn], due_ns: int) -> Sequence[PlannedTurn]:
+        held.append(name)
+        return ()
+
+    async def main() -> None:
+        dealt = dealer(plans(None), Open(4.0, duration_s=0.6))
+        async with asyncio.timeout(60), engine(dealt, hold, over=lambda: over.append(True)) as made:
+            await made.run()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(main())
+    assert over == [True]
+    assert held
+
+
 def test_an_open_run_with_too_few_slots_is_late_and_says_what_did_not_start(engine: Any) -> None:
     lags: list[int] = []
     dealt = dealer(plans(None), Open(20.0, duration_s=1.0), most=2)

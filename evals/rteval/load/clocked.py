@@ -53,6 +53,7 @@ class Clocked:
                 told = True
                 dealer.stop(now_ns)
                 self._over()
+                continue  # where nothing is under way there is nobody left who would wake us
             for worker, grant in dealer.deal(now_ns):
                 self._give(worker, grant)
             if self._every_ns is not None and now_ns >= tick_ns:
