@@ -186,15 +186,20 @@ class _Host:
             _log.info("%d turns recorded; `rteval report %s` makes the tables", run.turns, run.folder)
 
     def interrupt(self) -> None:
-        """SIGINT: end in order, then leave as Locust does. The second time what still runs is cut, the third all."""
+        """SIGINT: end in order, then leave as Locust does. The second time what still runs is cut, the third all.
+
+        At Ctrl-C in a terminal the master hears it too, and its word to end may be here before the signal: that the end
+        has begun does not make it the second time.
+        """
         self._interrupts += 1
         if self._interrupts > 2:
             os._exit(130)
         if self._ready is None:
             _raise_in_main(KeyboardInterrupt())
-        elif self._over and self._run is not None:
-            self._run.cut()
-        elif self._interrupts == 1:
+        elif self._interrupts == 2:
+            if self._run is not None:
+                self._run.cut()
+        else:
             if self._run is not None:
                 _log.info("ending: turns under way may end (once more: at once)")
             self.end()
